@@ -1,6 +1,6 @@
 //! The engine's API in its own types. The server translates to and from these and decides nothing.
 
-use cerebelum_history::{Digest, ExecutionId, Failure, Json, Level, Position, Scope, Status, Timestamp};
+use cerebelum_history::{Digest, ExecutionId, Failure, FirstWait, Json, Level, Position, Scope, Status, Timestamp};
 use thiserror::Error;
 
 /// Why the engine did not fulfil a request. Every variant is one line for a person: the cause, and the remedy.
@@ -166,6 +166,8 @@ pub struct Summary {
     pub events: u64,
     /// The execution that started it.
     pub parent: Option<ExecutionId>,
+    /// What it waits for: of several calls, the one that matters most to a person.
+    pub waits_for: Option<FirstWait>,
 }
 
 /// An execution in full.

@@ -1,8 +1,8 @@
 //! Converts rows and events into the types of the API.
 
 use cerebelum_history::{
-    ApprovalRequest, Approvers, End, Event, EventData, Failure, Json, Position, Scope, Status, StepLine, Waiting,
-    steps, waiting_on,
+    ApprovalRequest, Approvers, End, Event, EventData, Failure, FirstWait, Json, Position, Scope, Status, StepLine,
+    WaitKind, Waiting, steps, waiting_on,
 };
 use cerebelum_sandbox::Manifest;
 use cerebelum_store::{
@@ -54,7 +54,14 @@ pub(crate) fn summary(head: &ExecutionRow) -> Summary {
         run: head.run,
         events: head.position.0,
         parent: head.parent.as_ref().map(|parent| parent.id.clone()),
+        waits_for: waits_for(head),
     }
+}
+
+/// What an execution waits for, if it is neither held nor over.
+fn waits_for(head: &ExecutionRow) -> Option<FirstWait> {
+    let stored = head.waits_for.as_deref().filter(|_| !matches!(standing(head), Status::Parked | Status::Paused))?;
+    serde_json::from_str(stored).ok().filter(|wait: &FirstWait| wait.at == head.position && head.state == State::Open)
 }
 
 /// The status that decides what clients may do. The flags of the row decide; the derived status beside them is a copy
@@ -130,7 +137,7 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<ExecutionStatus, ApiError
 fn delay(head: &ExecutionRow) -> Option<WaitingOn> {
     let starts_at = restore::options(head).ok()?.starts_at.filter(|_| head.state == State::Open)?;
     Some(WaitingOn {
-        kind: "delay".to_owned(),
+        kind: WaitKind::Delay.word().to_owned(),
         name: String::new(),
         scope: Scope::root(),
         since: head.started_at,
@@ -142,7 +149,7 @@ fn delay(head: &ExecutionRow) -> Option<WaitingOn> {
 
 fn waiting(of: Waiting) -> WaitingOn {
     WaitingOn {
-        kind: of.kind.to_owned(),
+        kind: of.kind.word().to_owned(),
         name: of.name,
         scope: of.call.scope,
         since: of.since,

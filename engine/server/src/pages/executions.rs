@@ -1,6 +1,6 @@
 //! The list of executions, with its filters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
@@ -17,7 +17,7 @@ use super::{Shown, Site};
 use crate::access::Access;
 use crate::json::{json_or_text, milliseconds_between};
 use crate::proto;
-use crate::wording::{Now, roughly};
+use crate::wording::{Now, WaitsFor, roughly};
 
 /// The rows of a page.
 const ROWS: u32 = 50;
@@ -56,13 +56,22 @@ pub(super) struct Wanted {
 impl Wanted {
     /// The executions that are looked for.
     pub(super) fn filter(&self) -> Result<proto::ExecutionFilter, tonic::Status> {
-        let wanted = filled(&self.attribute);
-        Ok(proto::ExecutionFilter {
-            status: filled(&self.status),
-            workflow: filled(&self.workflow),
-            attributes: wanted.iter().flat_map(|all| all.split(" & ")).map(attribute).collect::<Result<_, _>>()?,
-            parent: filled(&self.parent),
-        })
+        let mut attributes = HashMap::new();
+        for wanted in filled(&self.attribute).iter().flat_map(|all| all.split(" & ")) {
+            let (name, value) = attribute(wanted)?;
+            if attributes.contains_key(&name) {
+                let why = format!("the attribute `{name}` is there twice, and an execution has one value of it");
+                return Err(tonic::Status::invalid_argument(why));
+            }
+            attributes.insert(name, value);
+        }
+        let (status, workflow, parent) = (filled(&self.status), filled(&self.workflow), filled(&self.parent));
+        Ok(proto::ExecutionFilter { status, workflow, attributes, parent })
+    }
+
+    /// The one execution that is looked for by its id, whatever else is filled in.
+    pub(super) fn id(&self) -> Option<&str> {
+        Some(self.id.trim()).filter(|id| !id.is_empty())
     }
 
     /// The attributes that have a column each.
@@ -112,8 +121,8 @@ fn attribute(wanted: &str) -> Result<(String, String), tonic::Status> {
 }
 
 pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
-    if !wanted.id.trim().is_empty() {
-        return Ok(Redirect::to(&execution_path(wanted.id.trim())).into_response());
+    if let Some(id) = wanted.id() {
+        return Ok(Redirect::to(&execution_path(id)).into_response());
     }
     let page = site.listed(access.clone(), wanted.request()?).await?;
     let now = Now::measured();
@@ -203,6 +212,7 @@ pub(super) fn table(executions: &[proto::Summary], columns: &[&str], now: Now) -
             table {
                 thead { tr {
                     th scope="col" { "Status" } th scope="col" { "Id" } th scope="col" { "Workflow" }
+                    th scope="col" { "Waits for" }
                     th scope="col" { "Started" } th.number scope="col" { "Took" }
                     @if columns.is_empty() { th scope="col" { "Attributes" } }
                     @for name in columns { th scope="col" { (text(name)) } }
@@ -222,6 +232,7 @@ fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
             td { (status(&execution.status)) }
             th scope="row" { a href=(execution_path(&execution.execution_id)) { (text(&execution.execution_id)) } }
             td { (text(&execution.workflow)) }
+            td { (waits_for(execution, now)) }
             td { (moment(execution.started_at.as_ref(), now)) }
             td.number { @if let Some((from, to)) = took { (roughly(milliseconds_between(from, to))) } @else { "–" } }
             @if columns.is_empty() {
@@ -230,6 +241,16 @@ fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
                 @for value in of_columns(&execution.attributes, columns) { td { (cut(&value, CELL_LETTERS_MAX)) } }
             }
         }
+    }
+}
+
+fn waits_for(execution: &proto::Summary, now: Now) -> Markup {
+    let Some(WaitsFor { what, joint, others }) = WaitsFor::of(execution) else { return html! { "–" } };
+    let until = execution.waits_for.as_ref().and_then(|wait| wait.until.as_ref());
+    html! {
+        (text(&what))
+        @if until.is_some() { (joint) (moment(until, now)) }
+        (others)
     }
 }
 

@@ -121,6 +121,8 @@ class Summary(Message):
     run: int
     events: int
     parent: str
+    waits_for: WaitingOn
+    other_waits: int
     def __init__(
         self,
         *,
@@ -134,6 +136,8 @@ class Summary(Message):
         run: int | None = ...,
         events: int | None = ...,
         parent: str | None = ...,
+        waits_for: WaitingOn | None = ...,
+        other_waits: int | None = ...,
     ) -> None: ...
 
 class ExecutionStatus(Message):
