@@ -26,6 +26,7 @@ mod streams;
 mod tls;
 mod trace_url;
 mod uploads;
+mod views;
 pub mod wording;
 
 pub use access::ACTIONS;

@@ -31,6 +31,7 @@ mod tenants;
 mod timeline;
 mod tokens;
 mod tree;
+mod views;
 
 use std::sync::Arc;
 
@@ -101,6 +102,8 @@ fn pages() -> Pages {
         .page("/executions", "List", executions::show)
         .page("/executions.csv", "List", export::csv)
         .page("/executions.ndjson", "List", export::ndjson)
+        .form("/views", "SaveView", views::save)
+        .form("/views/{name}/delete", "DeleteView", views::delete)
         .page("/executions/{id}", "Status", execution::show)
         .page("/executions/{id}/changes", "Watch", execution::changes)
         .page("/executions/{id}/timeline", "History", timeline::show)

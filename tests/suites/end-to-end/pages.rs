@@ -4,6 +4,7 @@ mod crawls;
 mod graphs;
 mod lists;
 mod trees;
+mod views;
 
 use serde_json::json;
 use test_engine::{Database, Engine, component, root, until};

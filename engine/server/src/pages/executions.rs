@@ -13,10 +13,12 @@ use serde_json::value::RawValue;
 use super::layout::{self, Frame, Live, may};
 use super::parts::{cut, execution_path, filled, moment, preview, query, status, text};
 use super::read::Query;
-use super::{Shown, Site};
+use super::{Shown, Site, views};
 use crate::access::Access;
 use crate::json::{json_or_text, milliseconds_between};
 use crate::proto;
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
 use crate::wording::{Now, WaitsFor, roughly};
 
 /// The rows of a page.
@@ -67,6 +69,23 @@ impl Wanted {
         }
         let (status, workflow, parent) = (filled(&self.status), filled(&self.workflow), filled(&self.parent));
         Ok(proto::ExecutionFilter { status, workflow, attributes, parent })
+    }
+
+    /// The list that a view shows; none if it cannot be written into the fields of the page.
+    pub(super) fn of(view: &proto::View) -> Option<Self> {
+        let filter = view.filter.clone().unwrap_or_default();
+        let mut attributes: Vec<String> = filter.attributes.iter().map(|(name, value)| written(name, value)).collect();
+        attributes.sort();
+        let wanted = Self {
+            status: filter.status.clone().unwrap_or_default(),
+            workflow: filter.workflow.clone().unwrap_or_default(),
+            attribute: attributes.join(" & "),
+            columns: view.columns.join(", "),
+            parent: filter.parent.clone().unwrap_or_default(),
+            ..Self::default()
+        };
+        let is_same = wanted.filter().is_ok_and(|read| read == filter) && wanted.columns() == view.columns;
+        is_same.then_some(wanted)
     }
 
     /// The one execution that is looked for by its id, whatever else is filled in.
@@ -120,15 +139,24 @@ fn attribute(wanted: &str) -> Result<(String, String), tonic::Status> {
     Ok((name.to_owned(), json_or_text(value)))
 }
 
+/// An attribute as a person would write it.
+fn written(name: &str, value: &str) -> String {
+    let text = serde_json::from_str::<String>(value).ok().filter(|text| json_or_text(text) == value);
+    format!("{name}={}", text.as_deref().unwrap_or(value))
+}
+
 pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
     if let Some(id) = wanted.id() {
         return Ok(Redirect::to(&execution_path(id)).into_response());
     }
     let page = site.listed(access.clone(), wanted.request()?).await?;
+    let views = site.service.views(asked(access.clone(), proto::ViewsRequest {})).await?.into_inner().views;
     let now = Now::measured();
     let body = html! {
         h1 { "Executions" }
+        (views::links(&views, &wanted))
         (filters(&wanted))
+        (views::forms(&views, &wanted, &access.caller))
         section #list data-live {
             @if page.executions.is_empty() {
                 @if wanted.is_filtered() {
@@ -260,4 +288,36 @@ pub(super) fn of_columns(attributes: &str, columns: &[&str]) -> Vec<String> {
     let shown =
         |value: &RawValue| serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
     columns.iter().map(|name| values.get(*name).map(|value| shown(value)).unwrap_or_default()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_leads_to_its_list_if_a_person_could_have_written_it() {
+        let view = |attributes: &[(&str, &str)], columns: &[&str]| {
+            let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let filter = proto::ExecutionFilter { status: Some("failed".into()), attributes, ..Default::default() };
+            let columns = columns.iter().map(|name| (*name).to_owned()).collect();
+            proto::View { filter: Some(filter), columns, ..Default::default() }
+        };
+        let shown = view(&[("team", "\"a=b c\""), ("n", "7"), ("s", "\"7\"")], &["team", "n"]);
+        let wanted = Wanted::of(&shown).unwrap();
+        assert_eq!(wanted.attribute, "n=7 & s=\"7\" & team=a=b c");
+        assert_eq!(wanted.filter().unwrap(), shown.filter.unwrap());
+        assert_eq!(
+            wanted.query(None),
+            "status=failed&attribute=n%3D7%20%26%20s%3D%227%22%20%26%20team%3Da%3Db%20c&columns=team%2C%20n"
+        );
+        for (attributes, columns) in [
+            (&[("a", "\"x & y\"")][..], &[][..]),
+            (&[("a=b", "1")], &[]),
+            (&[("a", "\" \"")], &[]),
+            (&[], &["a, b"]),
+            (&[], &[" a"]),
+        ] {
+            assert!(Wanted::of(&view(attributes, columns)).is_none(), "{attributes:?} {columns:?}");
+        }
+    }
 }
