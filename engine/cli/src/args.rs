@@ -5,6 +5,7 @@ mod bulk;
 mod component;
 mod identity;
 mod reading;
+mod view;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub(crate) use component::{
 };
 pub(crate) use identity::{Audit, CreateToken, Login, SecretVerb, TenantVerb, TokenVerb};
 pub(crate) use reading::{History, Logs, Timeline};
+pub(crate) use view::{SaveView, ViewVerb};
 
 /// Durable workflows: write ordinary async functions, compile them to WebAssembly, upload, start.
 ///
@@ -174,6 +176,12 @@ pub(crate) enum Verb {
     /// once. Executions that are started after it are left alone.
     #[command(subcommand)]
     Bulk(BulkVerb),
+    /// Save, list and delete views of the list of executions
+    ///
+    /// A view is a name for a filter and columns. It is yours, or the whole tenant sees it; the page of executions leads to
+    /// both.
+    #[command(subcommand)]
+    View(ViewVerb),
     /// Create, list, suspend and delete tenants, and set their quotas
     ///
     /// Tenants share an engine and know nothing of each other. Only admins of the tenant `default` manage them.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use cerebelum_server::{CertificateFiles, Listen, PublicUrl, Reach};
+use cerebelum_server::{CertificateFiles, Listen, PublicUrl, Reach, TraceUrl};
 use cerebelum_worker::{Config, SecretsKey};
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::de::Error as _;
@@ -61,6 +61,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "URL", env = "CEREBELUM_PUBLIC_URL", hide_env_values = true)]
     #[serde(deserialize_with = "parsed")]
     public_url: Option<PublicUrl>,
+    /// The address of a trace in the tool that shows traces, such as https://tempo.example.com/trace/{trace_id}: an execution's page leads there
+    #[arg(long, value_name = "URL", env = "CEREBELUM_TRACE_URL", hide_env_values = true)]
+    #[serde(deserialize_with = "parsed")]
+    trace_url: Option<TraceUrl>,
     /// A file with keys for the secrets of tenants, 64 hex digits a line: the first one seals, all of them open; the same
     /// on all engines of a database
     #[arg(long, value_name = "FILE", env = "CEREBELUM_SECRETS_KEY", hide_env_values = true)]
@@ -174,7 +178,12 @@ pub(crate) fn effective(
     let address = flags.listen.or(below.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9090)));
     Ok(Effective {
         engine,
-        listen: Listen { address, reach, public_url: flags.public_url.or(below.public_url) },
+        listen: Listen {
+            address,
+            reach,
+            public_url: flags.public_url.or(below.public_url),
+            trace_url: flags.trace_url.or(below.trace_url),
+        },
         log_format: flags.log_format.or(below.log_format).unwrap_or(LogFormat::Text),
         trace_segment_after,
         secrets_key,
@@ -243,7 +252,7 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 23] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 24] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
@@ -265,6 +274,7 @@ impl Effective {
             ("tls_client_ca", client_authorities),
             ("behind_proxy", Some((*reach == Reach::BehindProxy).into())),
             ("public_url", self.listen.public_url.as_ref().and_then(|url| text(url.to_string()))),
+            ("trace_url", self.listen.trace_url.as_ref().and_then(|url| text(url.to_string()))),
             ("secrets_key", self.secrets_key.as_deref().and_then(file)),
             ("data", text(engine.data.display().to_string())),
             ("allow_http", Some(engine.allow_http.clone().into())),

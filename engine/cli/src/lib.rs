@@ -121,6 +121,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
         Verb::Resume(args) => asking.each(args.ids, Control::Resume { force: args.force }).await,
         Verb::Delete(several) => asking.each(several.ids, Control::Delete).await,
         Verb::Bulk(verb) => asking.bulk(verb).await,
+        Verb::View(verb) => asking.view(verb).await,
         Verb::Tenant(verb) => asking.tenant(verb).await,
         Verb::Token(verb) => asking.token(verb).await,
         Verb::Secret(verb) => asking.secret(verb).await,

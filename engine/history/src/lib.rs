@@ -28,6 +28,7 @@ mod timeline;
 mod trace;
 mod value;
 mod verb;
+mod waits;
 
 pub use approvers::{APPROVER_ROLES, APPROVERS_KEYWORD, Approvers};
 pub use as_of::{AsOf, OpenThen, StateThen};
@@ -59,8 +60,9 @@ pub use open::{Attempts, CallPhase, OpenCall, OpenPoll, OpenStep, PinnedStep};
 pub use planted::planted;
 pub use poll::PollPolicy;
 pub use reopening::{ReopenMode, Reopening, failed_call, reopening};
-pub use status::{Status, StepLine, UnknownStatus, Waiting, steps, waiting_on};
+pub use status::{Status, StepLine, UnknownStatus, steps, waiting_on};
 pub use timeline::{Bar, BarEnd, Lane, Timeline};
 pub use trace::{CallerSpan, InvalidTraceparent, SpanContext, TRACE_STATE_BYTES_MAX, TraceRecord};
 pub use value::{InvalidJson, Json};
 pub use verb::{Resumption, Verb, check_inbox};
+pub use waits::{FirstWait, WaitKind, Waiting};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventData};
 use crate::open::{CallPhase, OpenCall};
+use crate::waits::{WaitKind, Waiting};
 use crate::{CallName, Failure, Json, Scope, StepCall, Timestamp};
 
 /// The number of letters of a step's input that are shown, to distinguish calls of the same step.
@@ -115,25 +116,6 @@ impl FromStr for Status {
     }
 }
 
-/// A call that an execution waits for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Waiting {
-    /// `sleep`, `approval`, `signal`, `retry`, `poll`, `step`, `fetch`, `child`, `start`.
-    pub kind: &'static str,
-    /// The name of the step, signal, child and so on.
-    pub name: String,
-    /// The call.
-    pub call: CallName,
-    /// When the call was issued.
-    pub since: Timestamp,
-    /// When the call ends, if time alone can end it.
-    pub until: Option<Timestamp>,
-    /// The attempts or checks so far, if they are counted.
-    pub attempts: Option<u32>,
-    /// The value of a poll's last check.
-    pub last: Option<Json>,
-}
-
 /// The class in which an open call counts for the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -145,13 +127,17 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    pub(crate) fn of(call: &OpenCall) -> Self {
-        match &call.phase {
-            CallPhase::Approval { .. } => Self::Approval,
-            CallPhase::Step(step) if step.attempts.retry.is_none() => Self::Busy,
-            CallPhase::Fetch { .. } => Self::Busy,
-            CallPhase::Sleep { .. } => Self::Sleep,
-            CallPhase::Step(_) | CallPhase::Poll(_) | CallPhase::Signal { .. } | CallPhase::Child { .. } => Self::Other,
+    pub(crate) const fn of(kind: WaitKind) -> Self {
+        match kind {
+            WaitKind::Approval => Self::Approval,
+            WaitKind::Step | WaitKind::Fetch => Self::Busy,
+            WaitKind::Sleep => Self::Sleep,
+            WaitKind::Retry
+            | WaitKind::Poll
+            | WaitKind::Signal
+            | WaitKind::Child
+            | WaitKind::Start
+            | WaitKind::Delay => Self::Other,
         }
     }
 }
@@ -200,31 +186,9 @@ fn leaves(open: &BTreeMap<CallName, OpenCall>) -> impl Iterator<Item = (&CallNam
 /// own.
 #[must_use]
 pub fn waiting_on(open: &BTreeMap<CallName, OpenCall>) -> Vec<Waiting> {
-    let mut waiting: Vec<Waiting> = leaves(open).map(|(name, call)| waiting(name, call)).collect();
+    let mut waiting: Vec<Waiting> = leaves(open).map(|(name, call)| Waiting::of(name, call)).collect();
     waiting.sort_by_key(|waiting| (waiting.since, waiting.call.clone()));
     waiting
-}
-
-fn waiting(name: &CallName, call: &OpenCall) -> Waiting {
-    let none = (None, None, None);
-    let (kind, what, (until, attempts, last)) = match &call.phase {
-        CallPhase::Sleep { until } => ("sleep", String::new(), (Some(*until), None, None)),
-        CallPhase::Step(open) => {
-            let until = open.attempts.retry.as_ref().map(|(until, _)| *until);
-            let kind = if until.is_some() { "retry" } else { "step" };
-            (kind, open.step.call.step.clone(), (until, Some(open.attempts.attempt), None))
-        }
-        CallPhase::Poll(open) => {
-            let until = call.due();
-            ("poll", open.step.call.step.clone(), (until, Some(open.round), open.last.clone()))
-        }
-        CallPhase::Approval { title, until, .. } => ("approval", title.clone(), (*until, None, None)),
-        CallPhase::Signal { name, until } => ("signal", name.clone(), (*until, None, None)),
-        CallPhase::Fetch { url } => ("fetch", url.clone(), none),
-        CallPhase::Child { id, awaited: true } => ("child", id.to_string(), none),
-        CallPhase::Child { id, awaited: false } => ("start", id.to_string(), none),
-    };
-    Waiting { kind, name: what, call: name.clone(), since: call.since, until, attempts, last }
 }
 
 /// One step call as the history shows it.
@@ -338,8 +302,7 @@ impl StepLine {
             _ => {}
         }
         let scope: Scope = self.call.step_scope();
-        let idle =
-            |of: &Waiting| matches!(of.kind, "sleep" | "approval" | "signal" | "retry" | "poll" | "child" | "start");
+        let idle = |of: &Waiting| !matches!(of.kind, WaitKind::Fetch | WaitKind::Step);
         let mine = |of: &&Waiting| of.call == self.call || of.call.scope.is_within(&scope);
         if waiting.iter().filter(mine).any(idle) {
             self.status = Status::Waiting;

@@ -4,7 +4,7 @@
 
 mod scene;
 
-use cerebelum_history::{Level, Message, Request, Scope, Status, Waiting, steps, waiting_on};
+use cerebelum_history::{Level, Message, Request, Scope, Status, WaitKind, Waiting, steps, waiting_on};
 use scene::{START, Scene, approval, broken, child, fetch, json, poll, retry, scope, signal, sleep, step, step_with};
 
 fn line(waiting: &Waiting) -> String {
@@ -15,7 +15,16 @@ fn line(waiting: &Waiting) -> String {
 
 /// The status and the waits.
 fn look(scene: &Scene) -> (Status, Vec<String>) {
-    (scene.ex.status(), waiting_on(scene.ex.open()).iter().map(line).collect())
+    let waits = waiting_on(scene.ex.open());
+    let place =
+        |wait: &&Waiting| (wait.kind, wait.until.map_or(u64::MAX, |until| until.0), wait.since, wait.call.clone());
+    let held: Vec<&Waiting> =
+        waits.iter().filter(|wait| !matches!(wait.kind, WaitKind::Step | WaitKind::Fetch | WaitKind::Start)).collect();
+    let (first, kept) = (held.iter().copied().min_by_key(place), scene.ex.first_wait());
+    let of_kept = kept.as_ref().map(|wait| (&*wait.kind, &*wait.name, wait.since, wait.until, wait.others as usize));
+    let of_first = first.map(|wait| (wait.kind.word(), &*wait.name, wait.since, wait.until, held.len() - 1));
+    assert_eq!(of_kept, of_first, "lists and the page name the same wait");
+    (scene.ex.status(), waits.iter().map(line).collect())
 }
 
 fn check(play: impl FnOnce(&mut Scene), status: Status, waits: &[&str]) {

@@ -29,7 +29,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
-pub const ACTIONS: [(&str, Action); 46] = [
+pub const ACTIONS: [(&str, Action); 49] = [
     ("Upload", Action::Develop),
     ("Components", Action::Read),
     ("AcceptComponent", Action::Accept),
@@ -59,6 +59,9 @@ pub const ACTIONS: [(&str, Action); 46] = [
     ("BulkJobs", Action::Read),
     ("ShowBulk", Action::Read),
     ("StopBulk", Action::Run),
+    ("SaveView", Action::Read),
+    ("Views", Action::Read),
+    ("DeleteView", Action::Read),
     ("Nodes", Action::Metrics),
     ("WhoAmI", Action::Read),
     ("CreateToken", Action::Tokens),

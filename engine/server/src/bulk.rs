@@ -16,6 +16,16 @@ impl TryFrom<proto::ExecutionFilter> for ExecutionFilter {
     }
 }
 
+impl From<ExecutionFilter> for proto::ExecutionFilter {
+    fn from(from: ExecutionFilter) -> Self {
+        let ExecutionFilter { status, workflow, attributes, parent } = from;
+        let status = status.map(|status| status.word().to_owned());
+        let attributes = attributes.into_iter().map(|(name, value): (String, Json)| (name, value.to_string()));
+        let parent = parent.map(|parent| parent.to_string());
+        Self { status, workflow, attributes: attributes.collect(), parent }
+    }
+}
+
 impl TryFrom<proto::StartBulkRequest> for BulkRequest {
     type Error = ApiError;
 
@@ -47,10 +57,6 @@ impl TryFrom<proto::StartBulkRequest> for BulkRequest {
 
 impl From<BulkJobView> for proto::BulkJob {
     fn from(from: BulkJobView) -> Self {
-        let ExecutionFilter { status, workflow, attributes, parent } = from.filter;
-        let status = status.map(|status| status.word().to_owned());
-        let attributes = attributes.into_iter().map(|(name, value): (String, Json)| (name, value.to_string()));
-        let parent = parent.map(|parent| parent.to_string());
         let operation = from.operation.word().to_owned();
         let signal = match from.operation {
             Operation::Signal { name, data } => Some(proto::BulkSignal { name, data }),
@@ -59,7 +65,7 @@ impl From<BulkJobView> for proto::BulkJob {
         Self {
             bulk_id: from.id,
             operation,
-            filter: Some(proto::ExecutionFilter { status, workflow, attributes: attributes.collect(), parent }),
+            filter: Some(from.filter.into()),
             signal,
             state: from.state.word().to_owned(),
             matched: from.matched,

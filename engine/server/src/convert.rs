@@ -1,6 +1,6 @@
 //! Conversions between the engine's types and those of the wire.
 
-use cerebelum_history::{ExecutionId, Failure, InvalidName, Json, Timestamp, UnknownStatus};
+use cerebelum_history::{ExecutionId, Failure, FirstWait, InvalidName, Json, Timestamp, UnknownStatus};
 use cerebelum_worker::{
     ApiError, ApprovalLinkView, ApprovalView, AuditRequest, AuditRow, Caller, ComponentInfo, CreatedLink, CreatedToken,
     EventView, ExecutionStatus, LINK_PATH, ListRequest, LogView, NodeView, ProgressView, QuotaView, SecretView,
@@ -148,6 +148,22 @@ impl From<Summary> for proto::Summary {
             run: from.run,
             events: from.events,
             parent: from.parent.map(|id| id.to_string()),
+            other_waits: from.waits_for.as_ref().map_or(0, |wait| wait.others),
+            waits_for: from.waits_for.map(Into::into),
+        }
+    }
+}
+
+impl From<FirstWait> for proto::WaitingOn {
+    fn from(from: FirstWait) -> Self {
+        Self {
+            kind: from.kind,
+            name: from.name,
+            scope: from.scope.to_string(),
+            since: Some(moment(from.since)),
+            until: from.until.map(moment),
+            attempts: from.attempts,
+            last: None,
         }
     }
 }
@@ -163,6 +179,7 @@ impl From<ExecutionStatus> for proto::ExecutionStatus {
             progress: from.progress.into_iter().map(Into::into).collect(),
             steps: from.steps.into_iter().map(Into::into).collect(),
             earlier_events: from.earlier_events,
+            trace_ids: from.trace_ids,
         }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod bulk;
 pub(crate) mod links;
 pub(crate) mod shapes;
 pub(crate) mod tenants;
+pub(crate) mod views;
 
 use prost_types::Timestamp;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use tenants::{
     ActJson, AuditJson, CallerJson, NodeJson, NodesJson, QuotaJson, RotatedJson, SecretJson, SecretsJson,
     TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson,
 };
+pub use views::{view, views};
 
 /// A moment as RFC 3339 in UTC with milliseconds.
 #[must_use]
@@ -42,6 +44,7 @@ pub fn status(status: &proto::ExecutionStatus) -> String {
         progress: status.progress.iter().map(Into::into).collect(),
         steps: status.steps.iter().map(Into::into).collect(),
         earlier_events: Some(status.earlier_events).filter(|events| *events > 0),
+        trace_ids: &status.trace_ids,
     })
 }
 

@@ -24,7 +24,9 @@ mod span;
 mod starts;
 mod streams;
 mod tls;
+mod trace_url;
 mod uploads;
+mod views;
 pub mod wording;
 
 pub use access::ACTIONS;
@@ -35,3 +37,4 @@ pub use public_url::PublicUrl;
 pub use rest::openapi;
 pub use span::Span;
 pub use tls::CertificateFiles;
+pub use trace_url::TraceUrl;

@@ -28,6 +28,7 @@ use crate::scrape::RequestMetrics;
 use crate::service::Service;
 use crate::streams::stopped;
 use crate::tls::{CertificateFiles, Tls};
+use crate::trace_url::TraceUrl;
 use crate::{answers, connections, intake, pages, rest, scrape};
 
 /// How long calls under way may take when the engine stops.
@@ -75,11 +76,13 @@ pub struct Listen {
     pub reach: Reach,
     /// The address by which people reach the port, if it is another one.
     pub public_url: Option<PublicUrl>,
+    /// Where people look at traces.
+    pub trace_url: Option<TraceUrl>,
 }
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Self {
-        Self { address, reach: Reach::default(), public_url: None }
+        Self { address, reach: Reach::default(), public_url: None, trace_url: None }
     }
 }
 
@@ -91,6 +94,7 @@ pub struct Bound {
     tls: Option<Tls>,
     origins: Origins,
     public_url: Option<PublicUrl>,
+    trace_url: Option<TraceUrl>,
 }
 
 /// Binds a port; port 0 means any free one, see [`Bound::address`].
@@ -99,7 +103,7 @@ pub struct Bound {
 /// When the address is not a loopback address although there is neither TLS nor a proxy, when it cannot be listened on,
 /// or when the certificate cannot be used.
 pub async fn bind(listen: impl Into<Listen>) -> Result<Bound, ServeError> {
-    let Listen { address: asked, reach, public_url } = listen.into();
+    let Listen { address: asked, reach, public_url, trace_url } = listen.into();
     let (tls, origins) = match reach {
         Reach::ThisMachine if !asked.ip().to_canonical().is_loopback() => {
             return Err(ServeError::BeyondLoopback(asked));
@@ -110,7 +114,7 @@ pub async fn bind(listen: impl Into<Listen>) -> Result<Bound, ServeError> {
     };
     let listener = listen_on(asked).map_err(|e| ServeError::Bind(asked, e))?;
     let address = listener.local_addr().map_err(|e| ServeError::Bind(asked, e))?;
-    Ok(Bound { listener, address, tls, origins, public_url })
+    Ok(Bound { listener, address, tls, origins, public_url, trace_url })
 }
 
 fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -138,7 +142,7 @@ impl Bound {
     /// Serves the engine until `shutdown` resolves, then ends all streams and gives calls under way five seconds.
     pub async fn serve(self, engine: Engine, shutdown: impl Future<Output = ()> + Send) {
         let (stop, stopping) = watch::channel(false);
-        let router = router(engine, &stopping, (self.origins, self.public_url.clone()));
+        let router = router(engine, &stopping, (self.origins, self.public_url.clone(), self.trace_url));
         let router = asked_below(self.public_url, router);
         let reloading = self.tls.clone().map(|tls| tokio::spawn(tls.keep_reloading()));
         let serving = connections::serve((self.listener, self.tls), router, stopping.clone());
@@ -161,7 +165,7 @@ impl Bound {
 fn router(
     engine: Engine,
     stopping: &watch::Receiver<bool>,
-    (origins, public_url): (Origins, Option<PublicUrl>),
+    (origins, public_url, trace_url): (Origins, Option<PublicUrl>, Option<TraceUrl>),
 ) -> axum::Router {
     let reporter = HealthReporter::new();
     tokio::spawn(report_health(reporter.clone(), engine.clone(), stopping.clone()));
@@ -172,7 +176,7 @@ fn router(
     let budget = Budget::default();
     let service = Arc::new(Service::new(engine.clone(), stopping.clone(), (budget.clone(), public_url.clone())));
     let (rest, operations) = rest::routes(service.clone());
-    let (pages, entries) = pages::routes(service.clone(), origins);
+    let (pages, entries) = pages::routes(service.clone(), (origins, trace_url));
     let grpc = Routes::new(EngineServer::from_arc(service))
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter),

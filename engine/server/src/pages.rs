@@ -31,6 +31,7 @@ mod tenants;
 mod timeline;
 mod tokens;
 mod tree;
+mod views;
 
 use std::sync::Arc;
 
@@ -48,6 +49,7 @@ use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::rest::asked;
 use crate::service::Service;
+use crate::trace_url::TraceUrl;
 use refusal::Refusal;
 pub(crate) use refusal::{bounce, refused};
 
@@ -62,6 +64,7 @@ pub(crate) const LINK: &str = "/a/{token}";
 struct Site {
     service: Arc<Service>,
     origins: Origins,
+    trace_url: Option<TraceUrl>,
 }
 
 impl Site {
@@ -77,9 +80,13 @@ impl Site {
 }
 
 /// The pages, and who may see each of them.
-pub(crate) fn routes(service: Arc<Service>, origins: Origins) -> (axum::Router, Entries) {
+pub(crate) fn routes(
+    service: Arc<Service>,
+    (origins, trace_url): (Origins, Option<TraceUrl>),
+) -> (axum::Router, Entries) {
     let pages = pages();
-    let router = pages.router.layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(Site { service, origins });
+    let router =
+        pages.router.layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(Site { service, origins, trace_url });
     (router, pages.entries.into_iter().collect())
 }
 
@@ -95,6 +102,8 @@ fn pages() -> Pages {
         .page("/executions", "List", executions::show)
         .page("/executions.csv", "List", export::csv)
         .page("/executions.ndjson", "List", export::ndjson)
+        .form("/views", "SaveView", views::save)
+        .form("/views/{name}/delete", "DeleteView", views::delete)
         .page("/executions/{id}", "Status", execution::show)
         .page("/executions/{id}/changes", "Watch", execution::changes)
         .page("/executions/{id}/timeline", "History", timeline::show)
@@ -132,6 +141,7 @@ fn pages() -> Pages {
         .form("/tenants/{name}/suspend", "SuspendTenant", tenants::suspend)
         .form("/tenants/{name}/delete", "DeleteTenant", tenants::delete)
         .form("/tenants/{name}/quotas", "SetQuotas", tenants::set_quota)
+        .form("/tenants/{name}/hosts", "SetHosts", tenants::set_hosts)
         .page("/tokens", "Tokens", tokens::show)
         .form("/tokens", "CreateToken", tokens::create)
         .form("/tokens/{id}/revoke", "RevokeToken", tokens::revoke)

@@ -13,6 +13,7 @@ mod problem;
 mod query;
 mod secrets;
 mod tenants;
+mod views;
 
 use std::sync::Arc;
 
@@ -101,6 +102,8 @@ fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
         .routes(routes!(bulk::start, bulk::list))
         .routes(routes!(bulk::show))
         .routes(routes!(bulk::stop))
+        .routes(routes!(views::save, views::list))
+        .routes(routes!(views::delete))
         .routes(routes!(approvals::list))
         .routes(routes!(approvals::approve))
         .routes(routes!(approvals::reject))

@@ -19,6 +19,7 @@ use crate::streams::{
     Answers, Ended, Reader, answers, feed_changes, feed_history, feed_list, feed_logs, feed_watch, stopped,
     stopping_refusal,
 };
+use crate::views::content;
 
 /// The longest time that one call waits for an end; a client that wants to wait longer calls again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -421,6 +422,26 @@ impl Verbs for Service {
         let tenant = request.into_inner().tenant;
         let count = self.engine.rotate_secrets_key(&caller, tenant.as_deref()).await.map_err(refusal)?;
         Ok(Response::new(proto::RotateSecretsKeyResponse { secrets: count as u64 }))
+    }
+
+    async fn save_view(&self, request: Request<proto::SaveViewRequest>) -> Answer<proto::View> {
+        let caller = self.caller(&request).await?;
+        let proto::SaveViewRequest { name, shared, filter, columns } = request.into_inner();
+        let content = content(filter, columns).map_err(refusal)?;
+        let saved = self.engine.save_view(&caller, (&name, shared), content).await.map_err(refusal)?;
+        Ok(Response::new(saved.into()))
+    }
+
+    async fn views(&self, request: Request<proto::ViewsRequest>) -> Answer<proto::ViewsResponse> {
+        let views = self.engine.views(&self.caller(&request).await?).await.map_err(refusal)?;
+        Ok(Response::new(proto::ViewsResponse { views: views.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn delete_view(&self, request: Request<proto::DeleteViewRequest>) -> Answer<proto::DeleteViewResponse> {
+        let caller = self.caller(&request).await?;
+        let proto::DeleteViewRequest { name, shared } = request.into_inner();
+        self.engine.delete_view(&caller, (&name, shared)).await.map_err(refusal)?;
+        Ok(Response::new(proto::DeleteViewResponse {}))
     }
 
     async fn audit(&self, request: Request<proto::AuditRequest>) -> Answer<proto::AuditResponse> {

@@ -18,4 +18,4 @@ pub use numbers::{COUNTED, counted, counting};
 pub use plain::{harmless, plain};
 pub use pretty::pretty;
 pub use steps::{Row, What, step_rows};
-pub use why::why;
+pub use why::{WaitsFor, why};

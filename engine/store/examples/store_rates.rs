@@ -167,6 +167,7 @@ fn new(id: &str) -> NewExecution {
         started_at: Timestamp(1_700_000_000_000),
         ended_at: None,
         open_calls: None,
+        waits_for: None,
     };
     let events =
         format!(r#"[[1,1700000000000,"",{{"ExecutionStarted":{{"workflow":"remind","input":"{input}","rules":1}}}}]]"#);

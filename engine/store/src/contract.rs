@@ -22,6 +22,7 @@ use crate::model::{
 use crate::nodes::NodeRow;
 use crate::removal::{Removable, Version};
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Placing, Upload};
+use crate::saved_views::{NewView, StoredView, ViewKey, ViewLimits};
 use crate::secrets::{Egress, SecretChange};
 
 /// The result of an operation of the store, as a future.
@@ -29,7 +30,7 @@ pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The store of one engine. Each method is one transaction. All times that decide something are the database's. A method
 /// that takes an act stores it in its transaction, if that changes anything; the engine's own doings have no act.
-pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkStore + SecretStore {
+pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkStore + SecretStore + ViewStore {
     // -- nodes --
 
     /// Begins a lease for the node with this name, whose last incarnation was `after`. Its earlier incarnations end at
@@ -213,6 +214,18 @@ pub trait SecretStore: Send + Sync + 'static {
     /// Sets the hosts that the operator allows to a tenant, as a JSON array, or none. Returns `false` if there is none with
     /// this name.
     fn set_hosts(&self, name: &str, hosts: Option<String>, act: Option<Act>) -> StoreFuture<'_, bool>;
+}
+
+/// Saved views of lists.
+pub trait ViewStore: Send + Sync + 'static {
+    /// Saves a view, in the place of one with the same key. Returns `false` if it is a new one and there are as many as
+    /// there may be, or if there is no such tenant. The views of people whose names no token of the tenant has any more go
+    /// with it.
+    fn save_view(&self, view: NewView, limits: ViewLimits, act: Option<Act>) -> StoreFuture<'_, bool>;
+    /// The views of a whole tenant by name, then those of this owner.
+    fn views(&self, tenant: TenantId, owner: Option<&str>) -> StoreFuture<'_, Vec<StoredView>>;
+    /// Deletes a view. Returns `false` if there is none with this key.
+    fn delete_view(&self, key: ViewKey, act: Option<Act>) -> StoreFuture<'_, bool>;
 }
 
 /// Links with which people answer questions. [`Store::answer`] uses them up.

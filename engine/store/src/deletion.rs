@@ -93,6 +93,7 @@ async fn others(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u
         (delete_from!("components", "tenant_id, digest"), limit),
         (delete_from!("bulk_jobs", "tenant_id, id"), limit),
         (delete_from!("bulk_refusals", "tenant_id, id, ordinal"), limit),
+        (delete_from!("views", "tenant_id, owner, name"), limit),
         (delete_from!("audit", "tenant_id, at, chance"), limit),
         (delete_from!("secrets", "tenant_id, name"), limit),
         (delete_from!("data_keys", "tenant_id"), limit),

@@ -19,7 +19,7 @@ macro_rules! head_columns {
          e.settled, e.position, e.stamp, e.due, e.status, e.attributes, e.facts, e.parent_id, e.parent_run, \
          e.parent_call, e.parent_awaited, e.started_at, e.ended_at, e.owner, \
          case when e.counted_at = e.position then e.open_calls end, \
-         case when e.crashed_at = e.position then e.crashes end"
+         case when e.crashed_at = e.position then e.crashes end, e.waits_for"
     };
 }
 /// The tables of these columns. A missing program is damage, and must not hide its executions.
@@ -51,7 +51,7 @@ macro_rules! ends {
 pub(crate) use {ends, head_columns, heads, history_end};
 
 /// The number of columns in `head_columns`.
-pub(crate) const COLUMNS: usize = 26;
+pub(crate) const COLUMNS: usize = 27;
 
 /// An execution's row with the columns that only the store uses.
 pub(crate) struct StoredRow {
@@ -154,6 +154,8 @@ pub(crate) fn read(row: &mut Row) -> StoredRow {
         })
     });
     let crashes = columns.next("crashes", Row::opt_int).flatten();
+    // It is only shown: nothing depends on it, so it is no damage if it cannot be read.
+    let waits_for = columns.row.opt_text().ok().flatten();
     if (state == State::Open) != ended_at.is_none() {
         let _: Option<()> = columns.spoil("ended_at");
     }
@@ -178,6 +180,7 @@ pub(crate) fn read(row: &mut Row) -> StoredRow {
         started_at: started_at.unwrap_or_default(),
         ended_at,
         open_calls: open_calls.flatten(),
+        waits_for,
     };
     StoredRow { no, head, owner, crashes: crashes.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)), damage }
 }
@@ -252,15 +255,15 @@ pub(crate) struct NewRow<'a> {
 pub(crate) static INSERT: Statement = Statement::new(
     "insert into executions (execution_no, tenant_id, id, program_no, seed, run, position, state, paused, settled, parked,
         stamp, due, status, attributes, facts, parent_id, parent_run, parent_call, parent_awaited, started_at, ended_at,
-        owner, open_calls, counted_at, bytes)
+        owner, open_calls, waits_for, counted_at, bytes)
     {postgres: overriding system value}
     select r.execution_no, r.tenant_id, r.id, r.program_no, r.seed, r.run, r.position, r.state, r.paused, r.settled, r.parked,
         r.stamp, r.due, r.status, r.attributes, r.facts, r.parent_id, r.parent_run, r.parent_call, r.parent_awaited,
-        r.started_at, r.ended_at, r.owner, r.open_calls, r.position, r.bytes
+        r.started_at, r.ended_at, r.owner, r.open_calls, r.waits_for, r.position, r.bytes
     from {rows execution_no:int tenant_id:int id:text program_no:int seed:bytes run:int position:int state:int paused:int
         settled:int parked:text stamp:int due:int status:text attributes:text facts:text parent_id:text parent_run:int
         parent_call:text parent_awaited:int started_at:int ended_at:int owner:int
-        open_calls:int bytes:int}
+        open_calls:int waits_for:text bytes:int}
     where true
     order by r.tenant_id, r.id
     on conflict (tenant_id, id) do nothing
@@ -296,6 +299,7 @@ pub(crate) fn insertion<'a>(fresh: &NewRow<'a>) -> Vec<Value<'a>> {
         head.ended_at.into(),
         owner.filter(|_| head.state == State::Open).map(|owner| owner.0).into(),
         head.open_calls.map(i64::from).into(),
+        head.waits_for.as_deref().into(),
         bytes.into(),
     ]
 }
@@ -309,11 +313,11 @@ pub(crate) static ADVANCE: Statement = Statement::new(
     set run = r.run, position = r.position, state = r.state, paused = r.paused, settled = r.settled, parked = r.parked,
         stamp = r.stamp, due = r.due, status = r.status, facts = r.facts, ended_at = r.ended_at,
         attributes = case when r.changes_attributes = 1 then r.attributes else executions.attributes end,
-        open_calls = r.open_calls, counted_at = r.position, bytes = executions.bytes + r.bytes, program_no = coalesce(r.program_no, executions.program_no),
+        open_calls = r.open_calls, waits_for = r.waits_for, counted_at = r.position, bytes = executions.bytes + r.bytes, program_no = coalesce(r.program_no, executions.program_no),
         owner = case when r.release = 1 then null else executions.owner end
     from {rows tenant_id:int execution_no:int owner:int run_before:int position_before:int run:int position:int
         program_no:int state:int paused:int settled:int parked:text stamp:int due:int status:text facts:text ended_at:int
-        changes_attributes:int attributes:text release:int open_calls:int bytes:int}{postgres:, w0}
+        changes_attributes:int attributes:text release:int open_calls:int waits_for:text bytes:int}{postgres:, w0}
     where executions.tenant_id = r.tenant_id and executions.execution_no = r.execution_no
         and executions.owner = r.owner and executions.state = 0
         and executions.run = r.run_before and executions.position = r.position_before
@@ -349,6 +353,7 @@ pub(crate) fn advance(no: i64, batch: &Batch, (program, bytes): (Option<i64>, i6
         // An execution that has ended has no owner.
         (batch.release || row.state != State::Open).into(),
         row.open_calls.map(i64::from).into(),
+        row.waits_for.as_deref().into(),
         bytes.into(),
     ]
 }

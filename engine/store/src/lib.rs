@@ -42,6 +42,7 @@ mod removal;
 mod requests;
 mod retry;
 mod row_ids;
+mod saved_views;
 mod schema;
 mod secrets;
 mod sql;
@@ -56,7 +57,9 @@ pub use approvals::Answer;
 pub use audit::{Act, Actor, AuditFilter, AuditPage, AuditRow};
 pub use bulk::{BulkItem, BulkJob, BulkRefusal, BulkStep, NewBulkJob, REFUSALS_KEPT};
 pub use clock::{Clocks, MachineClocks};
-pub use contract::{AuditStore, BulkStore, ComponentStore, IdentityStore, LinkStore, SecretStore, Store, StoreFuture};
+pub use contract::{
+    AuditStore, BulkStore, ComponentStore, IdentityStore, LinkStore, SecretStore, Store, StoreFuture, ViewStore,
+};
 pub use describe::ExecutionDetail;
 pub use error::StoreError;
 pub use identity::{Tenant, Token};
@@ -67,6 +70,7 @@ pub use model::*;
 pub use nodes::NodeRow;
 pub use removal::{Removable, Version};
 pub use requests::*;
+pub use saved_views::{NewView, StoredView, ViewKey, ViewLimits};
 pub use secrets::{DataKey, Egress, SecretChange, StoredSecret};
 pub use store::{open, open_for, open_with};
 pub use store_calls::{Caller, StoreCall, poll_caller, tell_blocks};

@@ -172,7 +172,7 @@ impl PageBuilder {
                 }
                 let stored = executions::read(row);
                 from = stored.no.saturating_sub(1);
-                self.bytes += stored.head.attributes.len();
+                self.bytes += stored.head.attributes.len() + stored.head.waits_for.as_ref().map_or(0, String::len);
                 self.executions.push(stored.shown());
             }
             if rows.len() < count {

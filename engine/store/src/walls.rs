@@ -13,7 +13,7 @@ pub(crate) const READER: &str = "cerebelum_reader";
 /// The setting that names the tenant.
 pub(crate) const NAME_TENANT: &str = "select set_config('cerebelum.tenant', $1, false)";
 /// The tables that clients read.
-const READ_BY_CLIENTS: [&str; 16] = [
+const READ_BY_CLIENTS: [&str; 17] = [
     "executions",
     "attributes",
     "history",
@@ -30,6 +30,7 @@ const READ_BY_CLIENTS: [&str; 16] = [
     "audit",
     "bulk_jobs",
     "bulk_refusals",
+    "views",
 ];
 /// The key of the lock under which one engine at a time builds the wall.
 const BUILDERS: i64 = 0x6365_7265_6265_6c6d;

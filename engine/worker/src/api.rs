@@ -1,6 +1,6 @@
 //! The engine's API in its own types. The server translates to and from these and decides nothing.
 
-use cerebelum_history::{Digest, ExecutionId, Failure, Json, Level, Position, Scope, Status, Timestamp};
+use cerebelum_history::{Digest, ExecutionId, Failure, FirstWait, Json, Level, Position, Scope, Status, Timestamp};
 use thiserror::Error;
 
 /// Why the engine did not fulfil a request. Every variant is one line for a person: the cause, and the remedy.
@@ -166,6 +166,8 @@ pub struct Summary {
     pub events: u64,
     /// The execution that started it.
     pub parent: Option<ExecutionId>,
+    /// What it waits for: of several calls, the one that matters most to a person.
+    pub waits_for: Option<FirstWait>,
 }
 
 /// An execution in full.
@@ -187,6 +189,8 @@ pub struct ExecutionStatus {
     pub steps: Vec<StepView>,
     /// The number of events before those: only the end of a long history is read.
     pub earlier_events: u64,
+    /// The ids of the last traces of its present run, the oldest first; none unless its spans are exported.
+    pub trace_ids: Vec<String>,
 }
 
 /// One event of a history.

@@ -9,7 +9,7 @@ use cerebelum_store::{
     ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, ExecutionRow, Incarnation, LogLine, Progress, State,
 };
 
-use crate::start_command::{StartCommand, chunk, text_of};
+use crate::start_command::{StartCommand, chunk, text_of, waits_for};
 
 /// Builds a batch for an execution whose changes were taken.
 pub(crate) struct BatchBuilder<'a> {
@@ -78,6 +78,7 @@ impl BatchBuilder<'_> {
             options: text_of(execution.options()),
             ended_at: (state != State::Open).then(|| execution.stamp()),
             open_calls: u32::try_from(execution.open().len()).ok(),
+            waits_for: waits_for(execution),
             ..self.row.clone()
         }
     }
@@ -93,6 +94,7 @@ impl BatchBuilder<'_> {
             status: next.status(),
             options: text_of(next.options()),
             open_calls: Some(0),
+            waits_for: waits_for(&next),
             ..row
         };
         (row, chunk(Position(1), &next.take_changes().events))

@@ -66,6 +66,7 @@ impl StartCommand {
             started_at: at,
             ended_at: None,
             open_calls: Some(0),
+            waits_for: waits_for(&execution),
         };
         (row, execution)
     }
@@ -76,6 +77,11 @@ impl StartCommand {
         let first = chunk(Position(1), &execution.take_changes().events);
         NewExecution { head, first: first.expect("an execution begins with an event") }
     }
+}
+
+/// What an execution waits for, as text.
+pub(crate) fn waits_for(execution: &Execution) -> Option<String> {
+    execution.first_wait().map(|wait| Json::of(&wait).to_string())
 }
 
 /// Encodes events as a chunk that begins at `first`; none when there are no events.

@@ -1,8 +1,8 @@
 //! Converts rows and events into the types of the API.
 
 use cerebelum_history::{
-    ApprovalRequest, Approvers, End, Event, EventData, Failure, Json, Position, Scope, Status, StepLine, Waiting,
-    steps, waiting_on,
+    ApprovalRequest, Approvers, End, Event, EventData, Failure, FirstWait, Json, Position, Scope, Status, StepLine,
+    WaitKind, Waiting, steps, waiting_on,
 };
 use cerebelum_sandbox::Manifest;
 use cerebelum_store::{
@@ -16,6 +16,7 @@ use crate::api::{
 use crate::directory::unavailable;
 use crate::grants::{Granted, capabilities};
 use crate::restore;
+use crate::traces::trace_ids;
 
 /// What a new version asks for and the one before did not (` +http:HOST`), and the other way round (` -secret:NAME`).
 pub(crate) fn changed_capabilities(before: Option<&Manifest>, now: &Manifest) -> String {
@@ -53,7 +54,14 @@ pub(crate) fn summary(head: &ExecutionRow) -> Summary {
         run: head.run,
         events: head.position.0,
         parent: head.parent.as_ref().map(|parent| parent.id.clone()),
+        waits_for: waits_for(head),
     }
+}
+
+/// What an execution waits for, if it is neither held nor over.
+fn waits_for(head: &ExecutionRow) -> Option<FirstWait> {
+    let stored = head.waits_for.as_deref().filter(|_| !matches!(standing(head), Status::Parked | Status::Paused))?;
+    serde_json::from_str(stored).ok().filter(|wait: &FirstWait| wait.at == head.position && head.state == State::Open)
 }
 
 /// The status that decides what clients may do. The flags of the row decide; the derived status beside them is a copy
@@ -111,7 +119,9 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<ExecutionStatus, ApiError
         let name = of_step.map_or(&*head.workflow, |line| &line.name).to_owned();
         ProgressView { name, scope: progress.scope, percent: progress.percent, message: progress.message }
     });
+    let trace = restore::options(&head).ok().and_then(|options| options.trace);
     Ok(ExecutionStatus {
+        trace_ids: trace.map_or_else(Vec::new, |trace| trace_ids(&restore::identity(&head), &trace)),
         summary: summary(&head),
         input: input(beginning.as_deref().unwrap_or(&history)).unwrap_or_else(Json::null),
         output,
@@ -127,7 +137,7 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<ExecutionStatus, ApiError
 fn delay(head: &ExecutionRow) -> Option<WaitingOn> {
     let starts_at = restore::options(head).ok()?.starts_at.filter(|_| head.state == State::Open)?;
     Some(WaitingOn {
-        kind: "delay".to_owned(),
+        kind: WaitKind::Delay.word().to_owned(),
         name: String::new(),
         scope: Scope::root(),
         since: head.started_at,
@@ -139,7 +149,7 @@ fn delay(head: &ExecutionRow) -> Option<WaitingOn> {
 
 fn waiting(of: Waiting) -> WaitingOn {
     WaitingOn {
-        kind: of.kind.to_owned(),
+        kind: of.kind.word().to_owned(),
         name: of.name,
         scope: of.call.scope,
         since: of.since,

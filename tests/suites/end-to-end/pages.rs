@@ -4,6 +4,7 @@ mod crawls;
 mod graphs;
 mod lists;
 mod trees;
+mod views;
 
 use serde_json::json;
 use test_engine::{Database, Engine, component, root, until};
@@ -262,6 +263,21 @@ fn an_admin_manages_tenants_and_secrets(database: Database) {
     assert_eq!(quota("many").status, 400);
     led_to(&quota(""));
     assert!(!page(&engine, "/tenants/acme").body.contains("<td class=\"number\">7</td>"));
+    let hosts = |rule, hosts| send(&engine, "/tenants/acme/hosts", &[], &[("rule", rule), ("hosts", hosts)]);
+    assert!(page(&engine, "/tenants/acme").body.contains("what the engine's configuration says</dd>"));
+    assert_eq!(led_to(&hosts("these", "api.example.com\r\n10.0.0.7:8080, b.example.com")), "/tenants/acme");
+    let shown = page(&engine, "/tenants/acme").body;
+    assert!(shown.contains("<dd>api.example.com, 10.0.0.7:8080, b.example.com</dd>"), "{shown}");
+    assert!(shown.contains("<option value=\"these\" selected>") && shown.contains("api.example.com\n10.0"), "{shown}");
+    for (rule, wrong) in [("these", "a b<i>c"), ("those", "")] {
+        let told = hosts(rule, wrong);
+        assert!(told.status >= 400 && told.status < 500 && !told.body.contains("<i>"), "{told:?}");
+    }
+    assert_eq!(led_to(&hosts("these", "")), "/tenants/acme");
+    assert!(page(&engine, "/tenants/acme").body.contains("<dd>none</dd>"));
+    assert_eq!(led_to(&hosts("default", "left.example.com")), "/tenants/acme");
+    assert!(page(&engine, "/tenants/acme").body.contains("what the engine's configuration says</dd>"));
+    assert!(engine.ok(&["audit", "--operation", "SetHosts"]).contains("acme"));
     // Only what is suspended can be deleted, and only when its name is typed.
     let delete = |name| send(&engine, "/tenants/acme/delete", &[], &[("name", name)]);
     assert_eq!(delete("acme").status, 409);

@@ -1,5 +1,6 @@
 //! The list of executions: filtered, page by page, bounded.
 
+use cerebelum_server::wording::WaitsFor;
 use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
@@ -70,7 +71,8 @@ impl ApiCommand {
 
 pub(super) fn table(executions: &[proto::Summary]) -> Table {
     let now = Now::measured();
-    let mut table = Table::new(&["EXECUTION", "WORKFLOW", "STATUS", "STARTED", "ENDED", "EVENTS", "ATTRIBUTES"]);
+    let mut table =
+        Table::new(&["EXECUTION", "WORKFLOW", "STATUS", "WAITS FOR", "STARTED", "ENDED", "EVENTS", "ATTRIBUTES"]);
     for one in executions {
         let cell = |text: &str| Line::new(Style::Plain, text);
         let attributes = json::compact(&one.attributes);
@@ -78,6 +80,7 @@ pub(super) fn table(executions: &[proto::Summary]) -> Table {
             Line::new(Style::Bold, &one.execution_id),
             cell(&one.workflow),
             Line::new(Style::of_status(&one.status), &one.status),
+            cell(&WaitsFor::line(one, now)),
             cell(&ago(one.started_at.as_ref(), now)),
             cell(&ago(one.ended_at.as_ref(), now)),
             cell(&one.events.to_string()),

@@ -17,6 +17,7 @@ mod serve;
 mod start;
 mod timeline;
 mod top;
+mod view;
 mod watch;
 
 use crate::args::Global;

@@ -391,7 +391,7 @@ impl Life {
             return self.say(Message::Resume);
         }
         let waits = cerebelum_history::waiting_on(self.execution.open());
-        let signal = waits.iter().find(|waiting| waiting.kind == "signal");
+        let signal = waits.iter().find(|waiting| waiting.kind == cerebelum_history::WaitKind::Signal);
         let signal = signal.unwrap_or_else(|| {
             let (wanted, open) = (self.execution.wanted(), self.execution.open());
             let (ended, events) = (self.store.ended, &self.store.events);

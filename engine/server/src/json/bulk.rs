@@ -111,7 +111,8 @@ impl<'a> From<&'a proto::BulkJob> for BulkJobJson<'a> {
 }
 
 impl FilterJson<'_> {
-    fn all() -> Self {
+    /// The filter that every execution matches.
+    pub(super) fn all() -> Self {
         Self { status: None, workflow: None, attributes: BTreeMap::new(), parent: None }
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct StatusJson<'a> {
     pub(super) steps: Vec<StepJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) earlier_events: Option<u64>,
+    /// The ids of the last traces of its present run, the oldest first.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(super) trace_ids: &'a [String],
 }
 
 /// An execution as lists show it.
@@ -41,6 +44,12 @@ pub(crate) struct SummaryJson<'a> {
     pub(super) run: u32,
     pub(super) events: u64,
     pub(super) parent: Option<&'a str>,
+    /// What it waits for: of several calls, the one that matters most to a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) waits_for: Option<WaitingOnJson<'a>>,
+    /// How many other calls it waits for, without the steps and requests that are under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) other_waits: Option<u32>,
 }
 
 impl<'a> From<&'a proto::Summary> for SummaryJson<'a> {
@@ -57,6 +66,8 @@ impl<'a> From<&'a proto::Summary> for SummaryJson<'a> {
             run: from.run,
             events: from.events,
             parent: from.parent.as_deref(),
+            waits_for: from.waits_for.as_ref().map(Into::into),
+            other_waits: from.waits_for.as_ref().map(|_| from.other_waits),
         }
     }
 }

@@ -24,6 +24,10 @@ const REFUSALS_SHOWN: usize = 100;
 
 /// The form for the executions that a list shows.
 pub(super) async fn form(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+    if let Some(id) = wanted.id() {
+        let why = format!("a bulk job acts on all that a filter finds: open the execution `{id}` to act on it alone");
+        return Err(tonic::Status::invalid_argument(why).into());
+    }
     let filter = wanted.filter()?;
     let request = proto::CountRequest { filter: Some(filter.clone()), up_to: None };
     let counted = site.service.count(asked(access.clone(), request)).await?.into_inner();

@@ -21,6 +21,7 @@ use crate::json::milliseconds_between;
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::rest::asked;
+use crate::trace_url::TraceUrl;
 use crate::wording::{
     Now, Row, What, failure_line, moment_ms, roughly, step_rows, traceback_lines, why, without_traceback,
 };
@@ -44,7 +45,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Pat
         (heading(&summary, "overview"))
         section #state data-live {
             p.lead.why { (status(&summary.status)) " " (text(&why(&shown, now))) }
-            (facts(&summary, now))
+            (facts(&summary, (&shown.trace_ids, site.trace_url.as_ref()), now))
         }
         section #questions data-live {
             @for approval in &questions { (question(approval, &access.caller, &path, now)) }
@@ -119,7 +120,7 @@ pub(super) fn capital(word: &str) -> String {
     word[..1].to_uppercase() + &word[1..]
 }
 
-fn facts(summary: &proto::Summary, now: Now) -> Markup {
+fn facts(summary: &proto::Summary, (traces, at): (&[String], Option<&TraceUrl>), now: Now) -> Markup {
     let took = summary.started_at.as_ref().zip(summary.ended_at.as_ref());
     html! {
         dl.facts {
@@ -129,6 +130,16 @@ fn facts(summary: &proto::Summary, now: Now) -> Markup {
             }
             div { dt { "Events" } dd { (summary.events) } }
             div { dt { "Component" } dd { code title=(summary.digest) { (text(summary.digest.get(..12).unwrap_or_default())) } } }
+            @if let Some(at) = at.filter(|_| !traces.is_empty()) {
+                div {
+                    dt { @if traces.len() == 1 { "Trace" } @else { "Traces, the newest last" } }
+                    dd {
+                        @for id in traces {
+                            a.id href=(at.of(id)) rel="noreferrer" title=(id) { (id.get(..8).unwrap_or_default()) } " "
+                        }
+                    }
+                }
+            }
         }
     }
 }

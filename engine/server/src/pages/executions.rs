@@ -1,6 +1,6 @@
 //! The list of executions, with its filters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
@@ -13,11 +13,13 @@ use serde_json::value::RawValue;
 use super::layout::{self, Frame, Live, may};
 use super::parts::{cut, execution_path, filled, moment, preview, query, status, text};
 use super::read::Query;
-use super::{Shown, Site};
+use super::{Shown, Site, views};
 use crate::access::Access;
 use crate::json::{json_or_text, milliseconds_between};
 use crate::proto;
-use crate::wording::{Now, roughly};
+use crate::proto::engine_server::Engine as _;
+use crate::rest::asked;
+use crate::wording::{Now, WaitsFor, roughly};
 
 /// The rows of a page.
 const ROWS: u32 = 50;
@@ -56,13 +58,39 @@ pub(super) struct Wanted {
 impl Wanted {
     /// The executions that are looked for.
     pub(super) fn filter(&self) -> Result<proto::ExecutionFilter, tonic::Status> {
-        let wanted = filled(&self.attribute);
-        Ok(proto::ExecutionFilter {
-            status: filled(&self.status),
-            workflow: filled(&self.workflow),
-            attributes: wanted.iter().flat_map(|all| all.split(" & ")).map(attribute).collect::<Result<_, _>>()?,
-            parent: filled(&self.parent),
-        })
+        let mut attributes = HashMap::new();
+        for wanted in filled(&self.attribute).iter().flat_map(|all| all.split(" & ")) {
+            let (name, value) = attribute(wanted)?;
+            if attributes.contains_key(&name) {
+                let why = format!("the attribute `{name}` is there twice, and an execution has one value of it");
+                return Err(tonic::Status::invalid_argument(why));
+            }
+            attributes.insert(name, value);
+        }
+        let (status, workflow, parent) = (filled(&self.status), filled(&self.workflow), filled(&self.parent));
+        Ok(proto::ExecutionFilter { status, workflow, attributes, parent })
+    }
+
+    /// The list that a view shows; none if it cannot be written into the fields of the page.
+    pub(super) fn of(view: &proto::View) -> Option<Self> {
+        let filter = view.filter.clone().unwrap_or_default();
+        let mut attributes: Vec<String> = filter.attributes.iter().map(|(name, value)| written(name, value)).collect();
+        attributes.sort();
+        let wanted = Self {
+            status: filter.status.clone().unwrap_or_default(),
+            workflow: filter.workflow.clone().unwrap_or_default(),
+            attribute: attributes.join(" & "),
+            columns: view.columns.join(", "),
+            parent: filter.parent.clone().unwrap_or_default(),
+            ..Self::default()
+        };
+        let is_same = wanted.filter().is_ok_and(|read| read == filter) && wanted.columns() == view.columns;
+        is_same.then_some(wanted)
+    }
+
+    /// The one execution that is looked for by its id, whatever else is filled in.
+    pub(super) fn id(&self) -> Option<&str> {
+        Some(self.id.trim()).filter(|id| !id.is_empty())
     }
 
     /// The attributes that have a column each.
@@ -111,15 +139,24 @@ fn attribute(wanted: &str) -> Result<(String, String), tonic::Status> {
     Ok((name.to_owned(), json_or_text(value)))
 }
 
+/// An attribute as a person would write it.
+fn written(name: &str, value: &str) -> String {
+    let text = serde_json::from_str::<String>(value).ok().filter(|text| json_or_text(text) == value);
+    format!("{name}={}", text.as_deref().unwrap_or(value))
+}
+
 pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
-    if !wanted.id.trim().is_empty() {
-        return Ok(Redirect::to(&execution_path(wanted.id.trim())).into_response());
+    if let Some(id) = wanted.id() {
+        return Ok(Redirect::to(&execution_path(id)).into_response());
     }
     let page = site.listed(access.clone(), wanted.request()?).await?;
+    let views = site.service.views(asked(access.clone(), proto::ViewsRequest {})).await?.into_inner().views;
     let now = Now::measured();
     let body = html! {
         h1 { "Executions" }
+        (views::links(&views, &wanted))
         (filters(&wanted))
+        (views::forms(&views, &wanted, &access.caller))
         section #list data-live {
             @if page.executions.is_empty() {
                 @if wanted.is_filtered() {
@@ -203,6 +240,7 @@ pub(super) fn table(executions: &[proto::Summary], columns: &[&str], now: Now) -
             table {
                 thead { tr {
                     th scope="col" { "Status" } th scope="col" { "Id" } th scope="col" { "Workflow" }
+                    th scope="col" { "Waits for" }
                     th scope="col" { "Started" } th.number scope="col" { "Took" }
                     @if columns.is_empty() { th scope="col" { "Attributes" } }
                     @for name in columns { th scope="col" { (text(name)) } }
@@ -222,6 +260,7 @@ fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
             td { (status(&execution.status)) }
             th scope="row" { a href=(execution_path(&execution.execution_id)) { (text(&execution.execution_id)) } }
             td { (text(&execution.workflow)) }
+            td { (waits_for(execution, now)) }
             td { (moment(execution.started_at.as_ref(), now)) }
             td.number { @if let Some((from, to)) = took { (roughly(milliseconds_between(from, to))) } @else { "–" } }
             @if columns.is_empty() {
@@ -233,10 +272,52 @@ fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
     }
 }
 
+fn waits_for(execution: &proto::Summary, now: Now) -> Markup {
+    let Some(WaitsFor { what, joint, others }) = WaitsFor::of(execution) else { return html! { "–" } };
+    let until = execution.waits_for.as_ref().and_then(|wait| wait.until.as_ref());
+    html! {
+        (text(&what))
+        @if until.is_some() { (joint) (moment(until, now)) }
+        (others)
+    }
+}
+
 /// The values of these attributes, in order: texts without their quotation marks, and nothing for one that is not there.
 pub(super) fn of_columns(attributes: &str, columns: &[&str]) -> Vec<String> {
     let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(attributes).unwrap_or_default();
     let shown =
         |value: &RawValue| serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
     columns.iter().map(|name| values.get(*name).map(|value| shown(value)).unwrap_or_default()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_leads_to_its_list_if_a_person_could_have_written_it() {
+        let view = |attributes: &[(&str, &str)], columns: &[&str]| {
+            let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let filter = proto::ExecutionFilter { status: Some("failed".into()), attributes, ..Default::default() };
+            let columns = columns.iter().map(|name| (*name).to_owned()).collect();
+            proto::View { filter: Some(filter), columns, ..Default::default() }
+        };
+        let shown = view(&[("team", "\"a=b c\""), ("n", "7"), ("s", "\"7\"")], &["team", "n"]);
+        let wanted = Wanted::of(&shown).unwrap();
+        assert_eq!(wanted.attribute, "n=7 & s=\"7\" & team=a=b c");
+        assert_eq!(wanted.filter().unwrap(), shown.filter.unwrap());
+        assert_eq!(
+            wanted.query(None),
+            "status=failed&attribute=n%3D7%20%26%20s%3D%227%22%20%26%20team%3Da%3Db%20c&columns=team%2C%20n"
+        );
+        for (attributes, columns) in [
+            (&[("a", "\"x & y\"")][..], &[][..]),
+            (&[("a=b", "1")], &[]),
+            (&[("a", "\" \"")], &[]),
+            (&[], &["a, b"]),
+            (&[], &[" a"]),
+        ] {
+            assert!(Wanted::of(&view(attributes, columns)).is_none(), "{attributes:?} {columns:?}");
+        }
+    }
 }

@@ -14,9 +14,11 @@ use crate::access::Access;
 use crate::json::{rfc3339, summary};
 use crate::proto;
 use crate::rest::NDJSON;
+use crate::wording::WaitsFor;
 
 /// What every row of a table begins with.
-const HEAD: [&str; 8] = ["status", "id", "workflow", "started", "ended", "run", "events", "parent"];
+const HEAD: [&str; 10] =
+    ["status", "id", "workflow", "started", "ended", "run", "events", "parent", "waits_for", "until"];
 
 pub(super) async fn csv(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
     let columns: Vec<String> = wanted.columns().into_iter().map(str::to_owned).collect();
@@ -37,7 +39,7 @@ const fn named(file: &'static str) -> (header::HeaderName, &'static str) {
     (header::CONTENT_DISPOSITION, file)
 }
 
-/// A head, and a text for each execution. A refusal before the first one is a page; a later one cuts the file off, so that
+/// A head, and a text for each execution, or for the one whose id is given. A refusal before the first one is a page; a later one cuts the file off, so that
 /// it is not taken for a whole one.
 async fn matching(
     site: &Site,
@@ -45,6 +47,10 @@ async fn matching(
     wanted: &Wanted,
     (head, write): (String, impl Fn(&proto::Summary) -> String + Send + 'static),
 ) -> Result<Response, tonic::Status> {
+    if let Some(id) = wanted.id() {
+        let execution = site.summary(&access, id).await?;
+        return Ok((head + &write(&execution)).into_response());
+    }
     let mut found = site.service.list_all(access, wanted.request()?);
     let first = found.next().await.transpose()?;
     let leaving = found.leaving();
@@ -58,7 +64,10 @@ fn row(execution: &proto::Summary, columns: &[String]) -> String {
     let (run, events) = (run.to_string(), events.to_string());
     let (started, ended) = (at(&execution.started_at), at(&execution.ended_at));
     let parent = execution.parent.as_deref().unwrap_or_default();
-    let head = [status, execution_id, workflow, &started, &ended, &run, &events, parent];
+    let (waits, until) = (WaitsFor::of(execution), execution.waits_for.as_ref().and_then(|wait| wait.until.as_ref()));
+    let waits = waits.map_or(String::new(), |WaitsFor { what, others, .. }| what + &others);
+    let until = until.map(rfc3339).unwrap_or_default();
+    let head = [status, execution_id, workflow, &started, &ended, &run, &events, parent, &waits, &until];
     let names: Vec<&str> = columns.iter().map(String::as_str).collect();
     let values = if columns.is_empty() { vec![attributes.clone()] } else { of_columns(attributes, &names) };
     line(head.into_iter().chain(values.iter().map(String::as_str)))
@@ -89,7 +98,7 @@ mod tests {
             ..Default::default()
         };
         let columns = ["t", "n", "none", "q", "minus"].map(str::to_owned);
-        let expected = "\"failed\",\"a\",\"c/w\",\"\",\"\",\"1\",\"0\",\"\",\
+        let expected = "\"failed\",\"a\",\"c/w\",\"\",\"\",\"1\",\"0\",\"\",\"\",\"\",\
                         \"'=cmd|' /C calc'!A0\",\"0.2345678901234568\",\"\",\"say \"\"no\"\",\nor\",\"-7\"\r\n";
         assert_eq!(row(&execution, &columns), expected);
     }

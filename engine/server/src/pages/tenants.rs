@@ -79,11 +79,39 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Path(name): P
                 }
             }
         }
+        @if tenant.deleted_at.is_none() { (hosts_form(detail.hosts.as_ref(), &path(&tenant.name))) }
         (actions(&tenant))
         h2 { "Quotas" }
         (quotas(&detail.quotas, &path(&tenant.name), tenant.deleted_at.is_none()))
     };
     Ok(layout::page(&Frame::new(name, &access.caller, "Tenants"), &body))
+}
+
+/// The hosts that steps of the tenant may reach, as a form. It begins with what holds.
+fn hosts_form(hosts: Option<&proto::Hosts>, path: &str) -> Markup {
+    let rules = [
+        ("default", "what the engine's configuration says", hosts.is_none()),
+        ("these", "only the hosts below", hosts.is_some()),
+    ];
+    html! {
+        details {
+            summary { "Set the hosts" }
+            form.stack method="post" action={ (path) "/hosts" } {
+                label for="rule" { "Steps of this tenant may reach" }
+                select #rule name="rule" {
+                    @for (value, meaning, is_so) in rules { option value=(value) selected[is_so] { (meaning) } }
+                }
+                label for="hosts" {
+                    "Hosts, one a line" span.note { " host, host:port, or * for every public address; none: no request leaves" }
+                }
+                textarea #hosts name="hosts" rows="4" spellcheck="false" {
+                    @for host in hosts.iter().flat_map(|hosts| &hosts.hosts) { (host) "\n" }
+                }
+                button.main { "Set" }
+                p.note { "Every engine goes by it within five seconds." }
+            }
+        }
+    }
 }
 
 fn actions(tenant: &proto::Tenant) -> Markup {
@@ -183,6 +211,35 @@ pub(super) async fn delete(
     }
     site.service.delete_tenant(asked(access, proto::DeleteTenantRequest { name })).await?;
     Ok(Redirect::to("/tenants").into_response())
+}
+
+/// The hosts of a tenant as a person sets them.
+#[derive(Deserialize)]
+pub(super) struct HostsChange {
+    rule: Rule,
+    hosts: String,
+}
+
+/// Where the hosts of a tenant come from.
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Rule {
+    /// From the engine's configuration.
+    Default,
+    /// From the form.
+    These,
+}
+
+pub(super) async fn set_hosts(
+    State(site): State<Site>,
+    access: Access,
+    Path(name): Path<String>,
+    Form(change): Form<HostsChange>,
+) -> Shown {
+    let typed = change.hosts.split([',', ' ', '\t', '\r', '\n']).filter(|host| !host.is_empty()).map(str::to_owned);
+    let hosts = (change.rule == Rule::These).then(|| proto::Hosts { hosts: typed.collect() });
+    site.service.set_hosts(asked(access, proto::SetHostsRequest { name: name.clone(), hosts })).await?;
+    Ok(Redirect::to(&path(&name)).into_response())
 }
 
 /// A quota as a person sets it; an empty number stands for the default.

@@ -40,7 +40,7 @@ pub(super) struct StartBulk {
 /// The executions that are meant. An empty filter matches all.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct WishedFilter {
+pub(super) struct WishedFilter {
     #[schema(example = "sleeping")]
     status: Option<String>,
     /// `component/workflow`, or the bare name, which stands for the workflow in every component that has it.

@@ -1,13 +1,11 @@
 //! One sentence that says why an execution is where it is, and what would bring it on.
 
-use cerebelum_history::Status;
+use cerebelum_history::{Status, WaitKind};
 
 use super::{Now, ago, failure_line, moment_ms, roughly};
 use crate::json::{compact, milliseconds_between};
 use crate::proto;
 
-/// The waits that matter most to a person come first.
-const RANKED: [&str; 10] = ["approval", "retry", "signal", "poll", "child", "delay", "start", "sleep", "fetch", "step"];
 /// Longer values of polls are cut.
 const VALUE_LETTERS_MAX: usize = 60;
 
@@ -32,7 +30,11 @@ pub fn why(status: &proto::ExecutionStatus, now: Now) -> String {
 }
 
 fn waits(status: &proto::ExecutionStatus, now: Now) -> String {
-    let rank = |wait: &proto::WaitingOn| RANKED.iter().position(|kind| *kind == wait.kind).unwrap_or(RANKED.len());
+    // A kind that only a newer engine knows comes last.
+    let rank = |wait: &proto::WaitingOn| {
+        let kind = WaitKind::of_word(&wait.kind);
+        (kind.is_none(), kind)
+    };
     let until = |wait: &proto::WaitingOn| wait.until.as_ref().map_or(u64::MAX, moment_ms);
     let first = status.waiting_on.iter().min_by_key(|wait| (rank(wait), until(wait)));
     let Some(first) = first else { return "It is running.".to_owned() };
@@ -71,6 +73,49 @@ fn wait(wait: &proto::WaitingOn, status: &proto::ExecutionStatus, now: Now) -> S
         "fetch" => format!("It waits for the answer to {name}, since {since}"),
         "step" => format!("Step `{name}` runs since {since}"),
         kind => format!("It waits for {kind} `{name}`, since {since}"),
+    }
+}
+
+/// What an execution waits for, in the few words of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WaitsFor {
+    /// The wait that matters most: `retry of charge`.
+    pub what: String,
+    /// What stands between the wait and the moment of its end: `retry of charge` **in 12s**, `sleep`**, ends in 2d**.
+    pub joint: &'static str,
+    /// What follows: how many other waits there are.
+    pub others: String,
+}
+
+impl WaitsFor {
+    /// What this execution waits for, unless it works, is held or has ended.
+    #[must_use]
+    pub fn of(summary: &proto::Summary) -> Option<Self> {
+        let proto::WaitingOn { kind, name, .. } = summary.waits_for.as_ref()?;
+        let (what, joint) = match WaitKind::of_word(kind) {
+            Some(WaitKind::Approval) => (format!("approval “{name}”"), ", ends "),
+            Some(WaitKind::Retry) => (format!("retry of `{name}`"), " "),
+            Some(WaitKind::Delay) => ("its start".to_owned(), " "),
+            Some(WaitKind::Sleep) => ("sleep".to_owned(), ", ends "),
+            Some(WaitKind::Poll) => (format!("poll `{name}`"), ", next check "),
+            Some(WaitKind::Signal | WaitKind::Child | WaitKind::Start | WaitKind::Fetch | WaitKind::Step) | None => {
+                (format!("{kind} `{name}`"), ", ends ")
+            }
+        };
+        let others = match summary.other_waits {
+            0 => String::new(),
+            others => format!(", and {others} more"),
+        };
+        Some(Self { what, joint, others })
+    }
+
+    /// The words on one line, as seen from now.
+    #[must_use]
+    pub fn line(summary: &proto::Summary, now: Now) -> String {
+        let Some(Self { what, joint, others }) = Self::of(summary) else { return String::new() };
+        let until = summary.waits_for.as_ref().and_then(|wait| wait.until.as_ref());
+        let until = until.map_or(String::new(), |until| format!("{joint}{}", ago(Some(until), now)));
+        format!("{what}{until}{others}")
     }
 }
 
@@ -148,5 +193,27 @@ mod tests {
         assert_eq!(all(&[&sleep, &approval, &retry]), sentence);
         assert_eq!(all(&[]), "It is running.");
         assert_eq!(all(&[&wait("step", "charge", None), &sleep]), "It sleeps for 1m more.");
+        assert_eq!(all(&[&wait("news", "x", None), &sleep]), "It sleeps for 1m more; one other call is open.");
+    }
+
+    #[test]
+    fn a_list_says_in_a_few_words_what_is_waited_for_and_until_when() {
+        let line = |wait: Option<proto::WaitingOn>, other_waits| {
+            WaitsFor::line(&proto::Summary { waits_for: wait, other_waits, ..Default::default() }, NOW)
+        };
+        for (kind, name, until, others, words) in [
+            ("approval", "Go live?", None, 0, "approval “Go live?”"),
+            ("approval", "Go live?", Some(70), 0, "approval “Go live?”, ends in 1m"),
+            ("retry", "charge", Some(22), 2, "retry of `charge` in 12s, and 2 more"),
+            ("signal", "paid", None, 0, "signal `paid`"),
+            ("sleep", "", Some(70), 0, "sleep, ends in 1m"),
+            ("delay", "", Some(70), 0, "its start in 1m"),
+            ("poll", "ready", Some(13), 0, "poll `ready`, next check in 3.0s"),
+            ("child", "order-1", None, 999, "child `order-1`, and 999 more"),
+            ("news", "x", None, 0, "news `x`"),
+        ] {
+            assert_eq!(line(Some(wait(kind, name, until)), others), words);
+        }
+        assert_eq!(line(None, 0), "");
     }
 }

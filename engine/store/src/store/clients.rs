@@ -7,15 +7,18 @@ use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use super::SqlStore;
 use crate::audit::{Act, AuditFilter, AuditPage};
 use crate::bulk::{BulkJob, BulkRefusal, BulkStep, NewBulkJob};
-use crate::contract::{AuditStore, BulkStore, ComponentStore, IdentityStore, LinkStore, SecretStore, StoreFuture};
+use crate::contract::{
+    AuditStore, BulkStore, ComponentStore, IdentityStore, LinkStore, SecretStore, StoreFuture, ViewStore,
+};
 use crate::identity::{Tenant, Token};
 use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
 use crate::metrics::Operation;
 use crate::model::{Component, Incarnation, TenantId};
 use crate::removal::{Removable, Version};
 use crate::requests::{Placing, Upload};
+use crate::saved_views::{NewView, StoredView, ViewKey, ViewLimits};
 use crate::secrets::{Egress, SecretChange};
-use crate::{audit, bulk, components, deletion, identity, links, removal, secrets, storage};
+use crate::{audit, bulk, components, deletion, identity, links, removal, saved_views, secrets, storage};
 
 impl AuditStore for SqlStore {
     fn acts(&self, tenant: TenantId, filter: AuditFilter) -> StoreFuture<'_, AuditPage> {
@@ -85,6 +88,21 @@ impl SecretStore for SqlStore {
     fn set_hosts(&self, name: &str, hosts: Option<String>, act: Option<Act>) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
         self.run(Operation::Write, async move { secrets::set_hosts(&self.database, &name, hosts, act.as_ref()).await })
+    }
+}
+
+impl ViewStore for SqlStore {
+    fn save_view(&self, view: NewView, limits: ViewLimits, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.run(Operation::Write, async move { saved_views::save(&self.database, &view, limits, act.as_ref()).await })
+    }
+
+    fn views(&self, tenant: TenantId, owner: Option<&str>) -> StoreFuture<'_, Vec<StoredView>> {
+        let owner = owner.map(str::to_owned);
+        self.run(Operation::Read, async move { saved_views::list(&self.database, tenant, owner.as_deref()).await })
+    }
+
+    fn delete_view(&self, key: ViewKey, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.run(Operation::Write, async move { saved_views::delete(&self.database, &key, act.as_ref()).await })
     }
 }
 

@@ -302,6 +302,7 @@ pub(crate) fn new(id: &str) -> NewExecution {
         started_at: Timestamp(1_000),
         ended_at: None,
         open_calls: None,
+        waits_for: None,
     };
     NewExecution { head, first: chunk(1, 1) }
 }

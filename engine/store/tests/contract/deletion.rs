@@ -81,6 +81,8 @@ async fn tenant_with_everything(bench: &Bench, node: Incarnation, name: &str) ->
         refusals: vec![BulkRefusal { execution: "x".parse().unwrap(), reason: "no".into() }],
     };
     assert!(bench.bulk_step(step).await.unwrap());
+    let limits = cerebelum_store::ViewLimits { of_owner: 1, of_tenant: 1 };
+    assert!(bench.save_view(crate::saved_views::view(tenant, None, "v"), limits, None).await.unwrap());
     assert!(bench.suspend_tenant(name, true, None).await.unwrap());
     (tenant, last)
 }
@@ -201,6 +203,8 @@ async fn a_tenant_that_is_deleted_takes_nothing_new(bench: Bench) {
     assert!(!bench.create_token(token("late", gone), 9, None).await.unwrap());
     let secret = SecretChange::Put(crate::secrets::secret("A", b"1"), Some(crate::secrets::key("k")));
     assert!(!bench.change_secrets(gone, 0, secret, None).await.unwrap());
+    let limits = cerebelum_store::ViewLimits { of_owner: 9, of_tenant: 9 };
+    assert!(!bench.save_view(crate::saved_views::view(gone, None, "late"), limits, None).await.unwrap());
     assert!(bench.components(gone).await.unwrap().is_empty() && bench.tokens(gone).await.unwrap().is_empty());
 }
 

@@ -30,6 +30,7 @@ mod parts;
 mod reading;
 mod removal;
 mod rescue;
+mod saved_views;
 mod secrets;
 mod start;
 mod storage;

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 use crate::bench::{Bench, T};
 
 /// A row of each table that clients read, without the tenant. What is not named here has a row through the store.
-const ROWS: [(&str, &str, &str); 14] = [
+const ROWS: [(&str, &str, &str); 15] = [
     ("attributes", "execution_no, name, value", "7, 'a', '1'"),
     ("history", "execution_no, run, first_position, last_position, checksum, events", "7, 1, 1, 1, 0, 'secret'"),
     ("calls", "execution_no, call, state", "7, 'c', '{}'"),
@@ -31,6 +31,7 @@ const ROWS: [(&str, &str, &str); 14] = [
     ("inbox", "execution_no, message", "7, 'hello'"),
     ("bulk_jobs", "created_at, at_most, matched, id, operation, filter, cursor", "1, 1, 1, 'j', '{}', '{}', '1'"),
     ("bulk_refusals", "ordinal, id, execution_id, reason", "1, 'j', 'a', 'no'"),
+    ("views", "saved_at, owner, name, content", "1, '', 'all', '{}'"),
 ];
 
 async fn connect(url: &str, role: Option<&str>) -> PgConnection {
@@ -107,7 +108,7 @@ async fn i7_a_reader_sees_the_rows_of_one_tenant() {
         }
         readable.push(table);
     }
-    assert_eq!(readable.len(), 16, "{readable:?}");
+    assert_eq!(readable.len(), 17, "{readable:?}");
     // `reset role` does not lead back to the engine's role.
     reader.execute("reset role").await.unwrap();
     assert_eq!(number(&mut reader, "select count(*) from executions where tenant_id = 1".into()).await.unwrap(), 0);

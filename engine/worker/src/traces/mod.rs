@@ -25,6 +25,9 @@ pub use span::{AttributeValue, Exporting, Span, SpanExporter, SpanKind, SpanLink
 use subject::Subject;
 pub(crate) use tracer::Tracer;
 
+/// The traces of an execution that are named.
+const TRACES_SHOWN_MAX: u32 = 20;
+
 /// How an engine exports spans.
 #[derive(Clone)]
 pub struct TraceSettings {
@@ -103,6 +106,14 @@ impl Traces {
     pub(crate) async fn flush(&self) {
         self.queue.flush().await;
     }
+}
+
+/// The ids of the last traces of a run, the oldest first.
+pub(crate) fn trace_ids(identity: &Identity, record: &TraceRecord) -> Vec<String> {
+    let subject = Subject::of(identity);
+    let segments = record.segment.saturating_sub(TRACES_SHOWN_MAX - 1)..=record.segment;
+    let hex = |id: [u8; 16]| id.iter().map(|byte| format!("{byte:02x}")).collect();
+    segments.map(|segment| hex(subject.trace_id(record, segment))).collect()
 }
 
 #[cfg(test)]

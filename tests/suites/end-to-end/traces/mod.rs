@@ -243,7 +243,11 @@ fn a_trace_goes_in_with_the_start_and_out_with_the_requests(database: Database) 
 /// Each waking after a long wait is a trace of its own.
 fn a_long_wait_begins_a_new_trace_with_links_back(database: Database) {
     let (collector, cloud) = (Collector::start(), Cloud::start());
-    let more = [NAPS[0], ("CEREBELUM_TRACE_SEGMENT_AFTER", "300ms")];
+    let more = [
+        NAPS[0],
+        ("CEREBELUM_TRACE_SEGMENT_AFTER", "300ms"),
+        ("CEREBELUM_TRACE_URL", "https://tempo.example.com/t/{trace_id}?a=1&b"),
+    ];
     let traced = Traced::start(database, collector.url(), &more);
     let input = json!({"base_url": cloud.url(), "sleep_ms": 1_000, "naps": 2});
     let id = traced.engine.begin("naps", &input);
@@ -277,6 +281,15 @@ fn a_long_wait_begins_a_new_trace_with_links_back(database: Database) {
         let waited: f64 = attribute(&wait.attributes, "cerebelum.wait_seconds").unwrap().parse().unwrap();
         assert!((1.0..30.0).contains(&waited), "{waited}");
     }
+    // The page leads to each of them, the oldest first.
+    let ids = (0..3).map(|segment| seed.trace_id(1, segment).iter().map(|byte| format!("{byte:02x}")).collect());
+    let ids: Vec<String> = ids.collect();
+    assert_eq!(traced.engine.json(&["status", &id])["trace_ids"], json!(ids));
+    let page = curl(&traced.engine, ("GET", &format!("/executions/{id}")), &[], b"").body;
+    let link = |id: &String| format!("href=\"https://tempo.example.com/t/{id}?a=1&amp;b\" rel=\"noreferrer\"");
+    let at: Vec<_> =
+        ids.iter().map(|id| page.find(&link(id)).unwrap_or_else(|| panic!("{}: {page}", link(id)))).collect();
+    assert!(at.is_sorted(), "{page}");
 }
 
 /// So many events that one trace would be too long, without a wait.

@@ -1,10 +1,10 @@
-//! The tables that only clients use, over a node's link: acts, bulk jobs, links and secrets.
+//! The tables that only clients use, over a node's link: acts, bulk jobs, links, secrets and views.
 
 use cerebelum_history::{Digest, Timestamp};
 use cerebelum_store::{
     Act, ApprovalLink, AuditFilter, AuditPage, AuditStore, BulkJob, BulkRefusal, BulkStep, BulkStore, Egress,
-    FoundLink, Incarnation, LinkOutcome, LinkStore, NewBulkJob, NewLink, SecretChange, SecretStore, StoreFuture,
-    TenantId,
+    FoundLink, Incarnation, LinkOutcome, LinkStore, NewBulkJob, NewLink, NewView, SecretChange, SecretStore,
+    StoreFuture, StoredView, TenantId, ViewKey, ViewLimits, ViewStore,
 };
 
 use super::Link;
@@ -91,5 +91,20 @@ impl SecretStore for Link {
     fn set_hosts(&self, name: &str, hosts: Option<String>, act: Option<Act>) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
         self.call(move |memory| memory.set_hosts(&name, hosts, act))
+    }
+}
+
+impl ViewStore for Link {
+    fn save_view(&self, view: NewView, limits: ViewLimits, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.call(move |memory| memory.save_view(view, limits, act))
+    }
+
+    fn views(&self, tenant: TenantId, owner: Option<&str>) -> StoreFuture<'_, Vec<StoredView>> {
+        let owner = owner.map(str::to_owned);
+        self.read(move |memory| memory.views(tenant, owner.as_deref()))
+    }
+
+    fn delete_view(&self, key: ViewKey, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.call(move |memory| memory.delete_view(key, act))
     }
 }

@@ -71,6 +71,7 @@ impl Tables {
         self.tokens.retain(|token| token.tenant != tenant);
         self.acts.retain(|(of, _, _)| *of != tenant);
         self.egress.remove(&tenant);
+        self.views.retain(|key, _| key.tenant != tenant);
         let left = self.executions.len() + self.components.len() + self.tokens.len() + self.acts.len();
         if count == left && deleted_at < before {
             found.name = format!("#{}", tenant.0);

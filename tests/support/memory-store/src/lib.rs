@@ -10,6 +10,7 @@ mod executions;
 mod identity;
 mod links;
 mod questions;
+mod saved_views;
 mod secrets;
 mod tables;
 

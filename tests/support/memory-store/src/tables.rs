@@ -6,7 +6,7 @@ use std::time::Duration;
 use cerebelum_history::{CallName, Position, Scope, Timestamp};
 use cerebelum_store::{
     AppendError, ApprovalLink, ApprovalRow, CallRow, Chunk, Claimed, Component, Egress, ExecutionKey, ExecutionRow,
-    InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Progress, Tenant, TenantId, Token,
+    InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Progress, StoredView, Tenant, TenantId, Token, ViewKey,
 };
 
 use crate::audit::StoredAct;
@@ -116,6 +116,7 @@ pub struct Tables {
     /// Bulk jobs, the oldest first.
     pub(crate) bulk_jobs: Vec<StoredBulkJob>,
     pub(crate) egress: BTreeMap<TenantId, Egress>,
+    pub(crate) views: BTreeMap<ViewKey, StoredView>,
     nodes: BTreeMap<Incarnation, Node>,
     /// The numbers that were allocated so far. No number is allocated twice.
     numbers: i64,

@@ -121,6 +121,8 @@ class Summary(Message):
     run: int
     events: int
     parent: str
+    waits_for: WaitingOn
+    other_waits: int
     def __init__(
         self,
         *,
@@ -134,6 +136,8 @@ class Summary(Message):
         run: int | None = ...,
         events: int | None = ...,
         parent: str | None = ...,
+        waits_for: WaitingOn | None = ...,
+        other_waits: int | None = ...,
     ) -> None: ...
 
 class ExecutionStatus(Message):
@@ -145,6 +149,7 @@ class ExecutionStatus(Message):
     progress: Sequence[Progress]
     steps: Sequence[Step]
     earlier_events: int
+    trace_ids: Sequence[str]
     def __init__(
         self,
         *,
@@ -156,6 +161,7 @@ class ExecutionStatus(Message):
         progress: Sequence[Progress] | None = ...,
         steps: Sequence[Step] | None = ...,
         earlier_events: int | None = ...,
+        trace_ids: Sequence[str] | None = ...,
     ) -> None: ...
 
 class Failure(Message):
@@ -336,6 +342,53 @@ class BulkJobsRequest(Message):
 class BulkJobsResponse(Message):
     jobs: Sequence[BulkJob]
     def __init__(self, *, jobs: Sequence[BulkJob] | None = ...) -> None: ...
+
+class SaveViewRequest(Message):
+    name: str
+    shared: bool
+    filter: ExecutionFilter
+    columns: Sequence[str]
+    def __init__(
+        self,
+        *,
+        name: str | None = ...,
+        shared: bool | None = ...,
+        filter: ExecutionFilter | None = ...,
+        columns: Sequence[str] | None = ...,
+    ) -> None: ...
+
+class View(Message):
+    name: str
+    shared: bool
+    filter: ExecutionFilter
+    columns: Sequence[str]
+    saved_by: str
+    saved_at: Timestamp
+    def __init__(
+        self,
+        *,
+        name: str | None = ...,
+        shared: bool | None = ...,
+        filter: ExecutionFilter | None = ...,
+        columns: Sequence[str] | None = ...,
+        saved_by: str | None = ...,
+        saved_at: Timestamp | None = ...,
+    ) -> None: ...
+
+class ViewsRequest(Message):
+    def __init__(self) -> None: ...
+
+class ViewsResponse(Message):
+    views: Sequence[View]
+    def __init__(self, *, views: Sequence[View] | None = ...) -> None: ...
+
+class DeleteViewRequest(Message):
+    name: str
+    shared: bool
+    def __init__(self, *, name: str | None = ..., shared: bool | None = ...) -> None: ...
+
+class DeleteViewResponse(Message):
+    def __init__(self) -> None: ...
 
 class ShowBulkRequest(Message):
     bulk_id: str
@@ -904,6 +957,9 @@ class Engine:
     BulkJobs: ClassVar[Unary[BulkJobsRequest, BulkJobsResponse]]
     ShowBulk: ClassVar[Unary[ShowBulkRequest, BulkJobDetail]]
     StopBulk: ClassVar[Unary[StopBulkRequest, BulkJob]]
+    SaveView: ClassVar[Unary[SaveViewRequest, View]]
+    Views: ClassVar[Unary[ViewsRequest, ViewsResponse]]
+    DeleteView: ClassVar[Unary[DeleteViewRequest, DeleteViewResponse]]
     Nodes: ClassVar[Unary[NodesRequest, NodesResponse]]
     WhoAmI: ClassVar[Unary[WhoAmIRequest, Caller]]
     CreateToken: ClassVar[Unary[CreateTokenRequest, CreatedToken]]
