@@ -70,7 +70,7 @@ pub(crate) async fn save(
     static TURN: Statement = Statement::new(
         "select 1 from tenants where tenant_id = $1 and deleted_at is null {postgres: for no key update}",
     );
-    // Nobody else could delete the views of somebody whose tokens are forgotten.
+    // The views of a person whose tokens are gone could be deleted by no caller.
     static LEFT_BEHIND: Statement = Statement::new(
         "delete from views where tenant_id = $1 and owner <> '' and owner <> $2
             and not exists (select 1 from tokens t where t.tenant_id = views.tenant_id and t.name = views.owner)",
@@ -110,15 +110,17 @@ pub(crate) async fn save(
 pub(crate) async fn list(database: &Database, tenant: TenantId, of: Option<&str>) -> Result<Vec<StoredView>, DbError> {
     static LIST: Statement = Statement::new(
         "select owner, name, content, saved_by, saved_at from views
-        where tenant_id = $1 and owner in ('', $2) order by owner, name",
+        where tenant_id = $1 and owner in ('', $2)",
     );
-    let mut views = Vec::new();
+    let mut views: Vec<StoredView> = Vec::new();
     let mut session = database.client(tenant).await?;
     for mut row in session.rows(&LIST, &[tenant.into(), of.unwrap_or(SHARED).into()]).await? {
         let owner = Some(row.text()?).filter(|owner| owner != SHARED);
         let key = ViewKey { tenant, owner, name: row.text()? };
         views.push(StoredView { key, content: row.text()?, saved_by: row.opt_text()?, saved_at: row.at()? });
     }
+    // Databases disagree on the order of letters.
+    views.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(views)
 }
 

@@ -1,5 +1,5 @@
-//! Saved views of lists: a name for a filter and columns. Everybody may save their own; what all of a tenant see is changed
-//! by those who may run executions.
+//! Saved views of lists: a name for a filter and columns. Each caller may save views of their own; views that all of a
+//! tenant see are changed by callers who may run executions.
 
 use cerebelum_history::{Json, Timestamp};
 use cerebelum_store::{NewView, StoredView, ViewKey, ViewLimits};

@@ -77,7 +77,7 @@ fn a_list_says_what_each_execution_waits_for_and_until_when(database: Database) 
     start("naps", "sleeper", json!(7_200_000), &[]);
     start("later", "sequence", json!({"steps": 1}), &["--delay", "3d"]);
     start("done", "sequence", json!({"steps": 1}), &[]);
-    engine.wait_for_end("done");
+    assert_eq!(engine.wait_for_end("done")["status"], "completed");
     let listed = |engine: &Engine| {
         let listed = engine.json(&["list"]);
         let all = listed.as_array().unwrap().iter();
@@ -114,7 +114,7 @@ fn a_list_says_what_each_execution_waits_for_and_until_when(database: Database) 
     until("what is held waits for nobody", || listed(&engine)["hears"].is_null().then_some(()));
     engine.ok(&["resume", "hears"]);
     until("it waits again", || (!listed(&engine)["hears"].is_null()).then_some(()));
-    engine.ok(&["signal", "hears", "paid", "7"]);
-    engine.wait_for_end("hears");
+    engine.ok(&["signal", "hears", "paid", "--data", "7"]);
+    assert_eq!(engine.wait_for_end("hears")["status"], "completed");
     assert!(listed(&engine)["hears"].is_null());
 }
