@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target installs what it needs and is quick when that is there.
-.PHONY: help setup build examples demo check test torture planted upgrade bench docs
+.PHONY: help setup build examples demo check test torture planted upgrade bench screenshots docs
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -57,6 +57,13 @@ bench: build examples
 	@# Built as everything else is: with the same features, so that nothing is compiled twice.
 	cargo build --release --locked --workspace --bins --quiet
 	@W="$(W)" DATABASE="$(DATABASE)" target/release/bench
+
+## make screenshots  every page in light, in dark and on a phone, in target/screenshots, to be looked at;
+##                 PAGES= takes those whose names contain it
+screenshots: build
+	@examples/build rust
+	cargo build --release --locked --workspace --bin screenshots
+	@target/release/screenshots "$(PAGES)"
 
 ## make docs       docs/cli.md and docs/openapi.json from the binary
 docs: build

@@ -11,9 +11,11 @@ use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cerebelum_history::planted;
+use tonic::Status;
 
 use crate::entries::Entries;
 use crate::pages;
+use crate::public_url::{PublicUrl, below};
 use crate::rest::{PREFIX, Problem};
 
 /// Answers for monitors, over HTTP/1.1 as well.
@@ -51,6 +53,8 @@ impl Origins {
 pub(crate) struct Walls {
     pub(crate) origins: Origins,
     pub(crate) pages: Entries,
+    /// The address at which people know the engine.
+    pub(crate) public_url: Option<PublicUrl>,
 }
 
 /// Lets a request pass, or answers with the reason for refusing it.
@@ -61,6 +65,9 @@ pub(crate) async fn guard(State(walls): State<Walls>, request: Request, next: Ne
     match check(walls.origins, &request, is_page) {
         Ok(()) => next.run(request).await,
         Err((StatusCode::FORBIDDEN, _)) if is_page && is_followed_link(&request) => pages::bounce(),
+        Err((StatusCode::NOT_FOUND, why)) if wants_page(&request) => {
+            below(walls.public_url.as_ref(), pages::refused(Status::not_found(why), &request)).await
+        }
         Err((status, why)) if is_rest => Problem::from_guard(status, why).into_response(),
         Err((status, why)) => (status, format!("{why}\n")).into_response(),
     }
@@ -86,7 +93,7 @@ fn check(origins: Origins, request: &Request, is_page: bool) -> Result<(), Denie
     let path = request.uri().path();
     match is_page || PROBES.contains(&path) || path.starts_with(PREFIX) {
         true => Ok(()),
-        false if wants_page(request) => Err((StatusCode::NOT_FOUND, "there is no such page: begin at /")),
+        false if wants_page(request) => Err((StatusCode::NOT_FOUND, "there is no such page")),
         false if !is_of_grpc(path) => {
             Err((StatusCode::NOT_FOUND, "there is no such path: pages begin at /, REST at /v1/"))
         }

@@ -189,11 +189,11 @@ fn router(
     let gate = Gate { engine, operations, pages: entries.clone(), origins, public_url: public_url.clone() };
     // The last layer is the first that a request meets: nothing of its body is read before it is let in.
     router
-        .layer(middleware::from_fn_with_state(public_url, put_below))
+        .layer(middleware::from_fn_with_state(public_url.clone(), put_below))
         .layer(middleware::from_fn_with_state(Intake::default(), intake::count))
         .layer(middleware::from_fn_with_state(budget, answers::weigh))
         .layer(middleware::from_fn_with_state(gate, admit))
-        .layer(middleware::from_fn_with_state(Walls { origins, pages: entries }, guard))
+        .layer(middleware::from_fn_with_state(Walls { origins, pages: entries, public_url }, guard))
         .layer(middleware::from_fn_with_state(requests, scrape::measure))
 }
 

@@ -1,5 +1,6 @@
 //! Lists of executions: filters, pages, counts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ const LOOKED_AT_ONCE: u32 = 50_000;
 const LOOKED_MAX: Duration = Duration::from_secs(2);
 /// Counting ends after this time, however many executions are left to be examined.
 const COUNTED_MAX: Duration = Duration::from_secs(5);
+/// So many executions of each attribute of a filter are counted, to find the one that the fewest have.
+const COMPARED_MAX: u32 = 10_000;
 /// A filter with more attributes than this is a mistake.
 const ATTRIBUTES_MAX: usize = 16;
 /// The longest name of an attribute.
@@ -69,6 +72,7 @@ impl ChildCounts {
 /// See [`crate::Store::list`].
 pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &Filter) -> Result<Page, DbError> {
     check(filter)?;
+    let filter = &*rarest_first(database, tenant, filter).await?;
     let mut from = filter.cursor.as_deref().map_or(Ok(i64::MAX), |cursor| place(cursor).map(|place| place - 1))?;
     let limit = usize::try_from(filter.limit.clamp(1, PAGE_MAX)).unwrap_or(usize::MAX);
     let began = Instant::now();
@@ -97,6 +101,7 @@ pub(crate) async fn count(database: &Database, tenant: TenantId, filter: &Filter
     if filter.status == Some(Status::Running) && is_only_by_status && max <= u64::from(LOOKED_AT_ONCE) {
         return running(database, tenant, max).await;
     }
+    let filter = &*rarest_first(database, tenant, filter).await?;
     let (began, mut count, mut from) = (Instant::now(), 0, i64::MAX);
     loop {
         let floor = if is_indexed(filter) { None } else { floor(database, tenant, from).await? };
@@ -123,6 +128,33 @@ pub(crate) async fn count(database: &Database, tenant: TenantId, filter: &Filter
             return Ok(Count { executions: count, is_exact: false });
         }
     }
+}
+
+/// The filter with the attribute first that the fewest executions have, as far as they are counted. The first one leads to
+/// the executions, and each of these is then looked up for the others.
+async fn rarest_first<'f>(
+    database: &Database,
+    tenant: TenantId,
+    filter: &'f Filter,
+) -> Result<Cow<'f, Filter>, DbError> {
+    static COUNT: Statement = Statement::new(
+        "select count(*)
+        from (select 1 from attributes where tenant_id = $1 and name = $2 and value = $3 limit $4) held",
+    );
+    if filter.attributes.len() < 2 || filter.parent.is_some() {
+        return Ok(Cow::Borrowed(filter));
+    }
+    let mut session = database.client(tenant).await?;
+    let mut counted = Vec::new();
+    for (name, value) in &filter.attributes {
+        let values = [tenant.into(), indexed_name(name).into(), indexed_value(value).into(), COMPARED_MAX.into()];
+        let mut rows = session.rows(&COUNT, &values).await?;
+        let count: u64 = rows.first_mut().map(|row| row.count()).transpose()?.unwrap_or_default();
+        counted.push((count, (name.clone(), value.clone())));
+    }
+    counted.sort_by_key(|(count, _)| *count);
+    let attributes = counted.into_iter().map(|(_, attribute)| attribute).collect();
+    Ok(Cow::Owned(Filter { attributes, ..filter.clone() }))
 }
 
 /// Counts the running executions among the open ones, of which not all are examined if there are many: a live overview
@@ -295,8 +327,8 @@ fn statement<'f>(
         values.extend([indexed_name(name).into(), indexed_value(value).into()]);
         let (name, value) = (values.len() - 1, values.len());
         text.push_str(&format!(
-            " and exists (select 1 from attributes a where a.tenant_id = e.tenant_id
-                and a.execution_no = e.execution_no and a.name = ${name} and a.value = ${value})"
+            " and exists (select 1 from attributes a where a.tenant_id = $1
+                and a.execution_no = {order} and a.name = ${name} and a.value = ${value})"
         ));
     }
     text.push_str(&format!(" order by {order} desc limit $2"));

@@ -37,6 +37,19 @@ impl Goal {
             ("idle", "transactions_per_s") => Self::AtMost(2.0),
             ("idle", "rss_mib") => Self::AtMost(60.0),
             ("flood", metric) if metric.ends_with("_p99_ratio") => Self::AtMost(2.0),
+            // The acceptance points of docs/pages.md.
+            ("pages", "list_first_ttfb_p95_ms" | "list_last_ttfb_p95_ms" | "list_rare_ttfb_p95_ms") => {
+                Self::AtMost(60.0)
+            }
+            ("pages", "list_paint_p95_ms") => Self::AtMost(150.0),
+            ("pages", "long_timeline_warm_p95_ms" | "long_graph_warm_p95_ms") => Self::AtMost(500.0),
+            ("pages", "long_slow_paint_p95_ms") => Self::AtMost(1_000.0),
+            ("pages", "heap_mb") => Self::AtMost(20.0),
+            ("pages", metric) if metric.ends_with("_cold_ms") => Self::AtMost(500.0),
+            ("pages", metric) if metric.ends_with("_warm_p95_ms") => Self::AtMost(200.0),
+            ("pages", metric) if metric.ends_with("_paint_p95_ms") => Self::AtMost(400.0),
+            ("pages", metric) if metric.ends_with("_kb") => Self::AtMost(250.0),
+            ("pages", metric) if metric.ends_with("_elements") => Self::AtMost(3_000.0),
             (workload, "exponent" | "exponent_after_kill") if workload.starts_with("growth-") => Self::AtMost(1.15),
             _ => return None,
         })

@@ -8,6 +8,7 @@ mod flood;
 mod goals;
 mod growth;
 mod load;
+mod pages;
 mod replay;
 mod retention;
 mod slopes;
@@ -86,6 +87,9 @@ async fn run(scene: &mut Scene<'_>, only: Option<&str>) -> anyhow::Result<()> {
     }
     if wanted("bulk") {
         bulk::bulk(scene).await?;
+    }
+    if wanted("pages") {
+        pages::pages(scene).await?;
     }
     if wanted("growth") {
         growth::growth(scene).await?;

@@ -112,6 +112,11 @@ pub(crate) fn median(runs: &[f64]) -> f64 {
     percentile(runs, 50)
 }
 
+/// The figure that 95 of 100 do not exceed.
+pub(crate) fn p95(runs: &[f64]) -> f64 {
+    percentile(runs, 95)
+}
+
 /// The figure that 99 of 100 do not exceed.
 pub(crate) fn p99(runs: &[f64]) -> f64 {
     percentile(runs, 99)

@@ -1,118 +1,13 @@
-//! Pages in a real browser: Chromium, driven over WebDriver.
+//! Pages in a real browser: they follow what happens, lead to each other, and are read with any eyes and hands.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+mod accessible;
+mod keyboard;
 
 use serde_json::{Value, json};
 use test_engine::{Database, Engine, component};
-
-/// How long a page may take to show what is waited for.
-const SHOWN_WITHIN: Duration = Duration::from_secs(30);
+use test_pages::Browser;
 
 on_both_databases!(a_page_follows_its_execution_across_a_kill);
-
-/// A driver, and the browser that it drives. The few commands of WebDriver that are used here need no library: the known
-/// ones bring two dozen crates, and other features for those that the engine uses.
-struct Browser {
-    driver: Child,
-    /// The address of the session.
-    session: String,
-}
-
-impl Browser {
-    fn open(width: u32) -> Self {
-        let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
-        let mut driver = driver.unwrap_or_else(|e| panic!("chromedriver: {e}; `make setup` installs it"));
-        let mut said = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = said.find_map(|line| line.split_once("successfully on port ").map(|(_, port)| port.to_owned()));
-        let url = format!("http://127.0.0.1:{}", port.expect("the driver says its port").trim_end_matches('.'));
-        let mut browser = Self { driver, session: url };
-        let mut arguments =
-            vec!["--headless", "--disable-gpu", "--disable-background-networking", "--disable-component-update"];
-        // Chromium's own sandbox refuses root.
-        if rustix::process::getuid().is_root() {
-            arguments.push("--no-sandbox");
-        }
-        let metrics = json!({"width": width, "height": 900, "pixelRatio": 1.0});
-        let wanted = json!({
-            "goog:chromeOptions": {"args": arguments, "mobileEmulation": {"deviceMetrics": metrics}},
-            "goog:loggingPrefs": {"browser": "ALL"},
-        });
-        let session = browser.tell("/session", &json!({"capabilities": {"alwaysMatch": wanted}}));
-        browser.session = format!("{}/session/{}", browser.session, session["sessionId"].as_str().unwrap());
-        browser
-    }
-
-    /// A command of WebDriver, and its result.
-    fn tell(&self, path: &str, what: &Value) -> Value {
-        let url = format!("{}{path}", self.session);
-        let body = what.to_string();
-        let asked = ["-sS", "--max-time", "60", "-H", "content-type: application/json", "-d", &body, &url];
-        let told = Command::new("curl").args(asked).output().unwrap();
-        let told: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|e| panic!("{path}: {e}: {told:?}"));
-        assert!(told["value"]["error"].is_null(), "{path} {body}: {told}");
-        told["value"].clone()
-    }
-
-    fn go(&self, url: &str) {
-        self.tell("/url", &json!({"url": url}));
-    }
-
-    fn page(&self, engine: &Engine, path: &str) {
-        self.go(&format!("{}{path}", engine.url()));
-    }
-
-    /// The result of a script.
-    fn run(&self, script: &str, arguments: &[&str]) -> Value {
-        self.tell("/execute/sync", &json!({"script": script, "args": arguments}))
-    }
-
-    fn text(&self, css: &str) -> String {
-        // Between two pages there is none.
-        let found = self.run("return document.querySelector(arguments[0])?.textContent ?? ''", &[css]);
-        found.as_str().unwrap_or_default().to_owned()
-    }
-
-    /// Waits until an element has this text.
-    fn sees(&self, css: &str, text: &str) {
-        let began = Instant::now();
-        while !self.text(css).contains(text) {
-            if began.elapsed() > SHOWN_WITHIN {
-                panic!("`{text}` is not in {css}: {}", self.run("return document.documentElement.outerHTML", &[]));
-            }
-        }
-    }
-
-    fn element(&self, css: &str) -> String {
-        let found = self.tell("/element", &json!({"using": "css selector", "value": css}));
-        let id = found.as_object().and_then(|found| found.values().next()?.as_str());
-        format!("/element/{}", id.unwrap())
-    }
-
-    fn click(&self, css: &str) {
-        self.tell(&format!("{}/click", self.element(css)), &json!({}));
-    }
-
-    fn types(&self, css: &str, keys: &str) {
-        self.tell(&format!("{}/value", self.element(css)), &json!({"text": keys}));
-    }
-
-    /// What the browser complained about: broken policies, failed scripts.
-    fn complaints(&self) -> Vec<String> {
-        let told = self.tell("/se/log", &json!({"type": "browser"}));
-        told.as_array().unwrap().iter().map(ToString::to_string).collect()
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // The driver ends its browser when the session ends.
-        let _ = Command::new("curl").args(["-s", "--max-time", "20", "-X", "DELETE", &self.session]).output();
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-    }
-}
 
 fn engine_with_guests(database: Database) -> Engine {
     let engine = Engine::start(database);
@@ -177,6 +72,7 @@ fn a_link_is_answered_without_a_token_and_what_is_chosen_stays_chosen() {
     assert_eq!(engine.wait_for_end("q")["status"], "completed");
     // A reader has begun to answer when another question comes.
     browser.page(&engine, "/approvals");
+    browser.click("#list form summary");
     browser.types("#list textarea", "{\"n\": 7}");
     browser.run("document.activeElement.blur()", &[]);
     engine.ok(&["start", "guests/asking", "--input", &json!({"title": "later"}).to_string(), "--id", "later"]);

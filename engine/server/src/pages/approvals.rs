@@ -67,9 +67,10 @@ pub(super) fn question(approval: &proto::Approval, caller: &Caller, back: &str, 
             @if !approval.approvers.is_empty() { p.note { "For " (text(&approval.approvers.join(", "))) } }
             @if may(caller, Action::Decide) && is_approver(approval, caller) {
                 form.stack method="post" action={ (path) "/approve" } {
-                    (form::fields("Answer", approval.schema.as_deref(), Held::default(), id))
-                    label for={ "c-" (id) } { "Comment" }
-                    input id={ "c-" (id) } name="comment";
+                    // Most questions want yes or no and no more.
+                    @if approval.schema.is_some() { (answer(approval)) } @else {
+                        details.more id={ "m-" (id) } { summary { "Add data or a comment" } div.stack { (answer(approval)) } }
+                    }
                     @if caller.name.is_none() { (name_field(id, "y")) }
                     input type="hidden" name="back" value=(back);
                     button.main { "Approve" }
@@ -86,6 +87,16 @@ pub(super) fn question(approval: &proto::Approval, caller: &Caller, back: &str, 
                 }
             }
         }
+    }
+}
+
+/// The fields of a yes.
+fn answer(approval: &proto::Approval) -> Markup {
+    let id = &approval.approval_id;
+    html! {
+        (form::fields("Answer", approval.schema.as_deref(), Held::default(), id))
+        label for={ "c-" (id) } { "Comment" span.note { " optional" } }
+        input id={ "c-" (id) } name="comment";
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
 fn table(acts: &[proto::Act]) -> Markup {
     html! {
         div.wide tabindex="0" role="region" aria-label="Acts" {
-            table.events {
+            table.acts {
                 thead { tr {
                     th scope="col" { "Time" } th scope="col" { "Caller" } th scope="col" { "From" }
                     th scope="col" { "Operation" } th scope="col" { "Object" } th scope="col" { "Outcome" }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::layout::{self, Frame, Live, may};
-use super::parts::{cut, execution_path, filled, moment, preview, query, status, text};
+use super::parts::{cut, execution_path, filled, moment, query, status, text};
 use super::read::Query;
 use super::{Shown, Site, views};
 use crate::access::Access;
@@ -22,9 +22,11 @@ use crate::rest::asked;
 use crate::wording::{Now, WaitsFor, roughly};
 
 /// The rows of a page.
-const ROWS: u32 = 50;
+const ROWS: u32 = 100;
 /// The most attributes with a column each.
 const COLUMNS_MAX: usize = 16;
+/// The attributes that a row shows where they have one column together.
+const PAIRS_SHOWN: usize = 6;
 /// A longer value is cut in its column.
 const CELL_LETTERS_MAX: usize = 60;
 /// The statuses in the order in which a person looks for them.
@@ -166,7 +168,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
                 }
             } @else {
                 (of_all(&wanted, &access.caller))
-                (table(&page.executions, &wanted.columns(), now))
+                (table("Executions", &page.executions, &wanted.columns(), now))
             }
             nav.paging aria-label="Pages of the list" {
                 @if !wanted.cursor.is_empty() { a href={ "/executions?" (wanted.query(None)) } { "Newest" } }
@@ -233,11 +235,12 @@ fn filters(wanted: &Wanted) -> Markup {
     }
 }
 
-/// Executions as rows. Their attributes have one column together, or one each of these.
-pub(super) fn table(executions: &[proto::Summary], columns: &[&str], now: Now) -> Markup {
+/// Executions as rows, under a name that no other table of the page has. Their attributes have one column together, or one
+/// each of these.
+pub(super) fn table(name: &str, executions: &[proto::Summary], columns: &[&str], now: Now) -> Markup {
     html! {
-        div.wide tabindex="0" role="region" aria-label="Executions" {
-            table {
+        div.wide tabindex="0" role="region" aria-label=(name) {
+            table.executions.together[columns.is_empty()] {
                 thead { tr {
                     th scope="col" { "Status" } th scope="col" { "Id" } th scope="col" { "Workflow" }
                     th scope="col" { "Waits for" }
@@ -264,7 +267,7 @@ fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
             td { (moment(execution.started_at.as_ref(), now)) }
             td.number { @if let Some((from, to)) = took { (roughly(milliseconds_between(from, to))) } @else { "–" } }
             @if columns.is_empty() {
-                td { @if execution.attributes != "{}" { code { (preview(&execution.attributes)) } } }
+                td { (pairs(&execution.attributes)) }
             } @else {
                 @for value in of_columns(&execution.attributes, columns) { td { (cut(&value, CELL_LETTERS_MAX)) } }
             }
@@ -273,7 +276,7 @@ fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
 }
 
 fn waits_for(execution: &proto::Summary, now: Now) -> Markup {
-    let Some(WaitsFor { what, joint, others }) = WaitsFor::of(execution) else { return html! { "–" } };
+    let Some(WaitsFor { what, joint, others }) = WaitsFor::of(execution) else { return Markup::default() };
     let until = execution.waits_for.as_ref().and_then(|wait| wait.until.as_ref());
     html! {
         (text(&what))
@@ -282,12 +285,31 @@ fn waits_for(execution: &proto::Summary, now: Now) -> Markup {
     }
 }
 
-/// The values of these attributes, in order: texts without their quotation marks, and nothing for one that is not there.
+/// Attributes as a filter is written: `name=value`.
+fn pairs(attributes: &str) -> Markup {
+    let all = values(attributes);
+    let hidden = all.len().saturating_sub(PAIRS_SHOWN);
+    html! {
+        @for (name, value) in all.iter().take(PAIRS_SHOWN) {
+            code.pair { (text(name)) "=" (cut(&plain_value(value), CELL_LETTERS_MAX)) } " "
+        }
+        @if hidden > 0 { span.note { "and " (hidden) " more" } }
+    }
+}
+
+fn values(attributes: &str) -> BTreeMap<String, Box<RawValue>> {
+    serde_json::from_str(attributes).unwrap_or_default()
+}
+
+/// A value; a text without its quotation marks.
+fn plain_value(value: &RawValue) -> String {
+    serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
+}
+
+/// The values of these attributes, in order, and nothing for one that is not there.
 pub(super) fn of_columns(attributes: &str, columns: &[&str]) -> Vec<String> {
-    let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(attributes).unwrap_or_default();
-    let shown =
-        |value: &RawValue| serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
-    columns.iter().map(|name| values.get(*name).map(|value| shown(value)).unwrap_or_default()).collect()
+    let values = values(attributes);
+    columns.iter().map(|name| values.get(*name).map(|value| plain_value(value)).unwrap_or_default()).collect()
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ async fn numbers(site: &Site, access: &Access) -> Result<Vec<(Status, proto::Cou
 fn facts(numbers: &[(Status, proto::CountResponse)], approvals: &proto::ApprovalsResponse) -> Markup {
     html! {
         section #facts data-live {
-            dl.facts {
+            dl.facts.numbers {
                 @for (status, count) in numbers {
                     div {
                         dt { (capital(status.word())) }
@@ -96,7 +96,7 @@ fn people(approvals: &proto::ApprovalsResponse, parked: &proto::ListResponse, no
             }
             @if !parked.executions.is_empty() {
                 h3 { "Parked: a person must look" }
-                (table(&parked.executions, &[], now))
+                (table("Parked", &parked.executions, &[], now))
             }
         }
     }
@@ -111,7 +111,7 @@ fn listed(status: &str, heading: &str, page: &proto::ListResponse, now: Now) -> 
         section id=(status) data-live {
             @if !page.executions.is_empty() {
                 h2 { (heading) }
-                (table(&page.executions, &[], now))
+                (table(heading, &page.executions, &[], now))
                 @if page.next.is_some() { p { a href=(all) { "Show more" } } }
             }
         }

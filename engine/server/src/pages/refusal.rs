@@ -36,9 +36,11 @@ impl IntoResponse for Refusal {
         let page = layout::page(
             &Frame::bare(heading),
             &html! {
-                h1 { (heading) }
-                p.lead { (text(&why)) }
-                p { a href="/" { "To the overview" } }
+                section.card.alone {
+                    h1 { (heading) }
+                    p.lead { (text(&why)) }
+                    p { a href="/" { "To the overview" } }
+                }
             },
         );
         (status, page).into_response()

@@ -53,7 +53,7 @@ fn table(secrets: &[proto::Secret], now: Now) -> Markup {
             table {
                 thead { tr {
                     th scope="col" { "Name" } th scope="col" { "Hosts" } th scope="col" { "Created" } th scope="col" { "Changed" }
-                    th scope="col" { "State" } th scope="col" { "" }
+                    th scope="col" { "State" } th scope="col" { span.unseen { "Change" } }
                 } }
                 tbody {
                     @for secret in secrets {

@@ -81,9 +81,9 @@ pub(super) async fn show(State(site): State<Site>, Query(goal): Query<Goal>) -> 
 
 fn login_form(goal: &Goal, wrong: Option<&str>) -> Markup {
     html! {
-        section.card.login {
+        section.card.alone {
             h1 { "Log in to Cerebelum" }
-            form method="post" action="/login" {
+            form.stack method="post" action="/login" {
                 label for="token" { "Token" }
                 input #token name="token" type="password" autocomplete="current-password" required autofocus
                     placeholder="cb_…" aria-describedby=[wrong.map(|_| "wrong")];

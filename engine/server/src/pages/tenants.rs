@@ -145,7 +145,7 @@ fn quotas(quotas: &[proto::Quota], path: &str, may_change: bool) -> Markup {
         div.wide tabindex="0" role="region" aria-label="Quotas" {
             table {
                 thead { tr {
-                    th scope="col" { "Quota" } th.number scope="col" { "Used" } th.number scope="col" { "At most" } th scope="col" { "" }
+                    th scope="col" { "Quota" } th.number scope="col" { "Used" } th.number scope="col" { "At most" } th scope="col" { span.unseen { "Change" } }
                 } }
                 tbody {
                     @for quota in quotas {

@@ -67,7 +67,7 @@ fn picture(lanes: &[Lane], axis: &Axis, path: &str, run: u32) -> Markup {
         div.wide tabindex="0" role="region" aria-label="Timeline" {
             table.timeline {
                 thead { tr {
-                    th scope="col" { "Call" } th.number scope="col" { "Calls" } th scope="col" { (scale(axis)) }
+                    th scope="col" { "Call" } th.number scope="col" { "Calls" } th scope="col" { span.unseen { "Time" } (scale(axis)) }
                 } }
                 tbody {
                     @for lane in lanes {
@@ -78,7 +78,7 @@ fn picture(lanes: &[Lane], axis: &Axis, path: &str, run: u32) -> Markup {
                             }
                             td.number {
                                 (lane.calls)
-                                @if lane.failed > 0 { span.wrong { " " (lane.failed) " failed" } }
+                                @if lane.failed > 0 { " · " span.wrong { (lane.failed) " failed" } }
                             }
                             td.bars { (bars(lane, axis, path, run)) }
                         }

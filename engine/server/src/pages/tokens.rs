@@ -73,7 +73,7 @@ fn table(tokens: &[proto::Token], now: Now) -> Markup {
             table {
                 thead { tr {
                     th scope="col" { "Owner" } th scope="col" { "Role" } th scope="col" { "Id" } th scope="col" { "Created" }
-                    th scope="col" { "Last used" } th scope="col" { "State" } th scope="col" { "" }
+                    th scope="col" { "Last used" } th scope="col" { "State" } th scope="col" { span.unseen { "Change" } }
                 } }
                 tbody {
                     @for token in tokens {

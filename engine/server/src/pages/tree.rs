@@ -187,7 +187,7 @@ impl Table<'_> {
                 td {
                     @if let Some(counts) = counts.filter(|counts| counts.total() > 0) {
                         a href=(path(&one.execution_id)) { (children(counts)) @if !counts.is_exact { " or more" } }
-                        @if counts.failed() > 0 { span.wrong { " " (counts.failed()) " failed" } }
+                        @if counts.failed() > 0 { " · " span.wrong { (counts.failed()) " failed" } }
                     } @else { "–" }
                 }
                 td { (moment(one.started_at.as_ref(), self.now)) }

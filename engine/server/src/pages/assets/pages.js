@@ -86,16 +86,24 @@ function isInUse(part) {
     (String(getSelection()) && part.contains(getSelection().anchorNode)));
 }
 
+// What a reader has scrolled stays where it is.
+const SCROLLED = ".wide, pre.value";
+
 function replace(part, fresh) {
   if (!fresh || fresh.innerHTML === part.dataset.shown) return;
   if (isInUse(part)) { kept = true; return; }
   const focused = part.contains(document.activeElement) ? document.activeElement : null;
   for (const open of part.querySelectorAll("details[open][id]")) fresh.querySelector(`#${CSS.escape(open.id)}`)?.setAttribute("open", "");
   const shown = fresh.innerHTML;
+  const like = (css, of) => [...of.querySelectorAll(css)];
+  const places = like(SCROLLED, part).map((one) => [one.scrollLeft, one.scrollTop]);
+  const number = focused ? like(focused.localName, part).indexOf(focused) : -1;
   part.replaceWith(document.adoptNode(fresh));
   fresh.dataset.shown = shown;
+  like(SCROLLED, fresh).forEach((one, at) => { if (places[at]) [one.scrollLeft, one.scrollTop] = places[at]; });
   const href = focused?.getAttribute("href");
-  if (href) fresh.querySelector(`a[href="${CSS.escape(href)}"]`)?.focus();
+  const again = href ? fresh.querySelector(`a[href="${CSS.escape(href)}"]`) : like(focused?.localName ?? "none", fresh)[number];
+  again?.focus({ preventScroll: true });
 }
 
 function sayState() {

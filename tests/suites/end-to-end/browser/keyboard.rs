@@ -1,0 +1,151 @@
+//! A reader without a mouse: everything is done with keys, and what has the focus is seen and keeps it.
+
+use serde_json::json;
+use test_engine::{Database, Engine};
+use test_pages::{Browser, ENTER, TAB};
+
+use super::engine_with_guests;
+
+/// More than any page has.
+const TABS_MAX: usize = 400;
+const DAY_MS: &str = "86400000";
+
+/// Presses Tab until an element has the focus. Whatever has it meanwhile is seen.
+fn tab_to(browser: &Browser, css: &str) {
+    for _ in 0..TABS_MAX {
+        browser.press(TAB);
+        let script = "const at = document.activeElement; \
+                      return [at.matches(arguments[0]), at === document.body || at.matches(':focus-visible')]";
+        let said = browser.run(script, &[css]);
+        assert_eq!(said[1], true, "what has the focus is shown, on the way to {css}");
+        if said[0] == true {
+            return;
+        }
+    }
+    panic!("Tab does not lead to {css}: {}", browser.text("main"));
+}
+
+fn enter(browser: &Browser, css: &str) {
+    tab_to(browser, css);
+    browser.press(ENTER);
+}
+
+#[test]
+fn a_person_starts_approves_signals_and_cancels_with_keys_only() {
+    let engine = engine_with_guests(Database::Sqlite);
+    let browser = Browser::open(1_280);
+    browser.page(&engine, "/components");
+    enter(&browser, "a[href$='/start/guests/asking']");
+    browser.sees("h1", "Start asking");
+    tab_to(&browser, "form.card input[name='text:title']");
+    browser.press("Go?");
+    tab_to(&browser, "form.card input[name=id]");
+    browser.press("q");
+    browser.press(ENTER);
+    browser.sees(".why", "It waits for a person: “Go?”");
+    enter(&browser, "#questions form[action$=approve] button");
+    browser.sees(".why", "It completed");
+
+    let input = json!({"names": ["go"]}).to_string();
+    engine.ok(&["start", "guests/listening", "--input", &input, "--id", "s"]);
+    browser.page(&engine, "/executions/s");
+    enter(&browser, "#signal summary");
+    tab_to(&browser, "#signal-name");
+    browser.press("go");
+    tab_to(&browser, "#signal-data");
+    browser.press("{\"n\": 7}");
+    enter(&browser, "#signal button");
+    browser.sees(".why", "It completed");
+
+    engine.ok(&["start", "guests/sleeper", "--input", DAY_MS, "--id", "c"]);
+    browser.page(&engine, "/executions/c");
+    enter(&browser, "form[action$=cancel] button");
+    browser.sees(".why", "It was cancelled");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_person_cancels_many_and_finds_what_failed_with_keys_only() {
+    let engine = engine_with_guests(Database::Sqlite);
+    for id in ["a", "b", "c"] {
+        engine.ok(&["start", "guests/sleeper", "--input", DAY_MS, "--id", id, "--attr", "team=ops"]);
+    }
+    let input = json!({"base_url": "http://127.0.0.1:1", "paths": ["notes/a"]}).to_string();
+    engine.ok(&["start", "guests/posts", "--input", &input, "--id", "failed"]);
+    assert_eq!(engine.wait_for_end("failed")["status"], "failed");
+    let browser = Browser::open(1_280);
+    browser.page(&engine, "/executions");
+    tab_to(&browser, "#attribute");
+    browser.press("team=ops");
+    browser.press(ENTER);
+    browser.sees("#list", "act on them");
+    enter(&browser, "a[href^='/bulk-form?attribute=']");
+    browser.sees("h1", "Act on all that match");
+    tab_to(&browser, "#operation");
+    browser.press("c");
+    enter(&browser, "button.danger");
+    browser.sees("#state strong", "done");
+    for id in ["a", "b", "c"] {
+        assert_eq!(engine.wait_for_end(id)["status"], "cancelled");
+    }
+    // From the list to the event of the call that failed.
+    browser.page(&engine, "/executions?status=failed");
+    enter(&browser, "tbody th a");
+    browser.sees("h1", "failed");
+    enter(&browser, "nav.tabs a[href$='/graph']");
+    browser.sees("#graph", "failed");
+    enter(&browser, "#graph svg a.bad");
+    browser.sees("h1", "StepStarted");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn the_focus_stays_where_it_is_and_is_never_caught() {
+    let engine = engine_with_guests(Database::Sqlite);
+    let asks = |engine: &Engine, id: &str| {
+        engine.ok(&["start", "guests/asking", "--input", &json!({"title": id}).to_string(), "--id", id]);
+    };
+    asks(&engine, "first");
+    let browser = Browser::open(1_280);
+    browser.page(&engine, "/executions");
+    tab_to(&browser, "a[href='/executions/first']");
+    for id in ["second", "third"] {
+        asks(&engine, id);
+        browser.sees("#list", id);
+        let said = browser.run(
+            "const at = document.activeElement; return [at.getAttribute('href'), at.matches(':focus-visible')]",
+            &[],
+        );
+        assert_eq!(said, json!(["/executions/first", true]), "after {id} has come");
+    }
+    // On a phone the table is wider than the page.
+    let phone = Browser::open(360);
+    phone.page(&engine, "/executions?columns=team,region,customer,amount");
+    tab_to(&phone, ".wide");
+    phone.run("document.activeElement.scrollLeft = 40", &[]);
+    asks(&engine, "fourth");
+    phone.sees("#list", "fourth");
+    let said = phone.run("const at = document.activeElement; return [at.className, at.scrollLeft]", &[]);
+    assert_eq!(said, json!(["wide", 40]));
+    // What follows the skip link is in the content.
+    browser.page(&engine, "/approvals");
+    enter(&browser, "a.skip");
+    browser.press(TAB);
+    let said = browser.run("return document.activeElement.closest('main') !== null", &[]);
+    assert_eq!(said, true, "{}", browser.run("return document.activeElement.outerHTML", &[]));
+    // Tab leads through everything, and out again.
+    for path in ["/approvals", "/executions/first", "/start/guests/asking", "/executions/first/graph"] {
+        browser.page(&engine, path);
+        browser.run("window.seen = new Set()", &[]);
+        let all = "return [...document.querySelectorAll(\"a[href], button, input:not([type=hidden]), select, textarea, \
+                   summary, [tabindex='0']\")].filter((one) => one.checkVisibility()).length";
+        let all = browser.run(all, &[]).as_u64().unwrap();
+        let seen = (0..TABS_MAX).find_map(|_| {
+            browser.press(TAB);
+            let script = "const at = document.activeElement; const before = seen.size; seen.add(at); \
+                          return at === document.body || seen.size === before ? seen.size - seen.has(document.body) : 0";
+            browser.run(script, &[]).as_u64().filter(|seen| *seen > 0)
+        });
+        assert_eq!(seen, Some(all), "{path}");
+    }
+}
