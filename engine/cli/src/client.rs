@@ -14,6 +14,7 @@ use tonic::{Request, Status};
 use crate::args::Global;
 use crate::contexts::{Context, Contexts};
 use crate::exit::{CliError, Code, Outcome, is_lost};
+use crate::traces;
 
 /// Where an engine listens unless it is told otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:9090";
@@ -28,7 +29,7 @@ const AWAY_MAX: Duration = Duration::from_secs(60);
 /// The time between two attempts to reach it meanwhile.
 const AWAY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Adds the token to every request.
+/// Adds the token to every request, and the span from which the command comes.
 #[derive(Clone)]
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -37,6 +38,7 @@ impl Interceptor for Bearer {
         if let Some(value) = &self.0 {
             request.metadata_mut().insert("authorization", value.clone());
         }
+        traces::add_caller(&mut request);
         Ok(request)
     }
 }

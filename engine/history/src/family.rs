@@ -3,7 +3,7 @@
 use crate::limits::{RUN_PACE_MS, RUNS_UNPACED_MAX};
 use crate::{
     CallName, ChildResult, End, Event, Execution, ExecutionId, ExecutionOptions, Failure, Identity, Json, Message,
-    Timestamp, WorkflowCall, kind,
+    SpanContext, Timestamp, WorkflowCall, kind,
 };
 
 /// The call of another execution that started this one.
@@ -27,15 +27,16 @@ impl Parent {
         (&self.id, self.run, &self.call) == (&other.id, other.run, &other.call)
     }
 
-    /// What a child that ended tells a parent that waits for it. A child that goes on as a new run has not ended.
+    /// What a child that ended tells a parent that waits for it, and the span of that end. A child that goes on as a new
+    /// run has not ended.
     #[must_use]
-    pub fn farewell(&self, child: &ExecutionId, end: &End) -> Option<Message> {
+    pub fn farewell(&self, child: &ExecutionId, end: &End, span: Option<SpanContext>) -> Option<Message> {
         let result = match end {
             End::Completed(output) => ChildResult::Completed(output.clone()),
             End::Failed(failure) | End::Cancelled(failure) => ChildResult::Failed(failure.clone()),
             End::Continued(_) => return None,
         };
-        self.awaited.then(|| self.message(child, result))
+        self.awaited.then(|| self.message(child, result, span))
     }
 
     /// What a child that ended before tells a call that is made again, by the next attempt of a step or after a
@@ -49,11 +50,11 @@ impl Parent {
             let why = format!("the execution `{child}` ended before, and its end cannot be told again");
             End::Failed(Failure::new(kind, why))
         });
-        self.farewell(child, &end)
+        self.farewell(child, &end, None)
     }
 
-    fn message(&self, child: &ExecutionId, result: ChildResult) -> Message {
-        Message::Child { run: self.run, call: self.call.clone(), id: child.clone(), result }
+    fn message(&self, child: &ExecutionId, result: ChildResult, cause: Option<SpanContext>) -> Message {
+        Message::Child { run: self.run, call: self.call.clone(), id: child.clone(), result, cause }
     }
 }
 
@@ -75,7 +76,7 @@ impl ChildStart {
     #[must_use]
     pub fn accepted(&self) -> Option<Message> {
         let id = &self.identity.id;
-        (!self.parent.awaited).then(|| self.parent.message(id, ChildResult::Accepted(id.clone())))
+        (!self.parent.awaited).then(|| self.parent.message(id, ChildResult::Accepted(id.clone()), None))
     }
 
     /// What the parent is told if the child's id belongs to an execution that another call started.
@@ -83,7 +84,7 @@ impl ChildStart {
     pub fn refused(&self) -> Message {
         let id = &self.identity.id;
         let taken = format!("the execution id `{id}` is taken by another execution");
-        self.parent.message(id, ChildResult::Failed(Failure::new(kind::CONFLICT, taken)))
+        self.parent.message(id, ChildResult::Failed(Failure::new(kind::CONFLICT, taken)), None)
     }
 }
 
@@ -139,7 +140,7 @@ mod tests {
     fn only_a_parent_that_waits_hears_of_an_end_and_only_of_an_end() {
         let parent = |awaited| Parent { id: "p".parse().unwrap(), run: 3, call: "4".parse().unwrap(), awaited };
         let (child, failure) = ("a".parse().unwrap(), Failure::new(kind::CANCELLED, "no"));
-        let said = |awaited, end: End| match parent(awaited).farewell(&child, &end) {
+        let said = |awaited, end: End| match parent(awaited).farewell(&child, &end, None) {
             Some(Message::Child { run: 3, result, .. }) => Some(result),
             _ => None,
         };

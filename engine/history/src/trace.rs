@@ -123,7 +123,8 @@ pub struct TraceRecord {
     /// The caller's `tracestate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// The span of another trace that caused this run: the parent's, or that of the run before.
+    /// The span of another trace that caused this run: the parent's, or that of the run before. Once the run has ended,
+    /// the span of its end, which causes the next run and what the parent is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<SpanContext>,
     /// The number of the present waking in memory, which begins anew after each hibernation. A crash does not count.

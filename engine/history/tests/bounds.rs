@@ -237,7 +237,7 @@ fn signals_and_answers_weigh_until_they_are_read() {
     let mut scene = Scene::new();
     let empty = scene.ex.held_bytes();
     for _ in 0..3 {
-        scene.say(Message::Signal { name: "s".to_owned(), data: large(MIB) });
+        scene.say(Message::Signal { name: "s".to_owned(), data: large(MIB), cause: None });
     }
     scene.save();
     assert!(scene.ex.held_bytes() > empty + 3 * MIB as u64);
@@ -252,7 +252,7 @@ fn signals_and_answers_weigh_until_they_are_read() {
     scene.save();
     let approval = Approval { data: large(MIB), by: "ann".to_owned(), comment: None };
     let id = "order-7@8".to_owned();
-    scene.say(Message::Approved { call: name(&asked.to_string()), id, approval });
+    scene.say(Message::Approved { call: name(&asked.to_string()), id, approval, cause: None });
     assert!(scene.ex.held_bytes() > empty + MIB as u64);
     scene.told("");
     scene.save();

@@ -357,8 +357,14 @@ fn children_are_accepted_completed_or_refused() {
         let ids = [("1", "order-7.1"), ("2", "order-7.2"), ("3", "mine")];
         let id = |of: &str| ids.iter().find(|(call, _)| *call == of).unwrap().1.parse().unwrap();
         let stranger = ChildResult::Completed(json("\"of an earlier attempt's child\""));
-        scene.say(Message::Child { run, call: name(call), id: "order-7.0".parse().unwrap(), result: stranger });
-        scene.say(Message::Child { run, call: name(call), id: id(call), result });
+        scene.say(Message::Child {
+            run,
+            call: name(call),
+            id: "order-7.0".parse().unwrap(),
+            result: stranger,
+            cause: None,
+        });
+        scene.say(Message::Child { run, call: name(call), id: id(call), result, cause: None });
     }
     assert_eq!(scene.hears(""), ["1 started order-7.1", "2 value 5", "3 failed conflict"]);
 }

@@ -23,7 +23,7 @@ fn answer(scene: &mut Scene, ordinal: usize, question: &str) {
         }
         2 => {
             let approval = Approval { data: json("2"), by: "ann".to_owned(), comment: None };
-            scene.say(Message::Approved { call, id: question.to_owned(), approval });
+            scene.say(Message::Approved { call, id: question.to_owned(), approval, cause: None });
         }
         3 => drop(scene.signal("go", "3")),
         4 => {
@@ -33,7 +33,7 @@ fn answer(scene: &mut Scene, ordinal: usize, question: &str) {
             else {
                 return;
             };
-            scene.say(Message::Child { run: 1, call, id, result });
+            scene.say(Message::Child { run: 1, call, id, result, cause: None });
         }
         _ => {
             if scene.ex.wanted().contains(&call.step_scope()) {

@@ -47,14 +47,14 @@ fn fail(scene: &mut Scene, ordinal: u32, kind: u8) {
     match kind {
         2 => {
             let (id, result) = (child_of(scene, &call), ChildResult::Failed(no("the child")));
-            scene.say(Message::Child { run: 1, call: name(&call), id, result });
+            scene.say(Message::Child { run: 1, call: name(&call), id, result, cause: None });
         }
         3 => {
             let CallPhase::Approval { id, .. } = scene.ex.open()[&name(&call)].phase.clone() else {
                 panic!("a question")
             };
             let (by, reason) = ("grace".to_owned(), "no".to_owned());
-            scene.say(Message::Rejected { call: name(&call), id, by, reason });
+            scene.say(Message::Rejected { call: name(&call), id, by, reason, cause: None });
         }
         _ => {
             scene.begin(&call);

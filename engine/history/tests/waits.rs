@@ -9,11 +9,17 @@ use scene::{Scene, approval, json, name, scope, signal, sleep, step};
 
 fn yes(id: &str, data: &str) -> Message {
     let approval = Approval { data: json(data), by: "ann".to_owned(), comment: None };
-    Message::Approved { call: name("1"), id: id.to_owned(), approval }
+    Message::Approved { call: name("1"), id: id.to_owned(), approval, cause: None }
 }
 
 fn no(id: &str) -> Message {
-    Message::Rejected { call: name("1"), id: id.to_owned(), by: "ann".to_owned(), reason: "too dear".to_owned() }
+    Message::Rejected {
+        call: name("1"),
+        id: id.to_owned(),
+        by: "ann".to_owned(),
+        reason: "too dear".to_owned(),
+        cause: None,
+    }
 }
 
 /// A scene with one stored question. Returns the question's id as well.

@@ -124,8 +124,8 @@ pub(crate) async fn metrics(
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
-/// The same metrics in the older format of Prometheus, which has no units and no end, and where the type of a counter has
-/// the name of its value.
+/// The same metrics in the older format of Prometheus, which has no units, no traces and no end, and where the type of a
+/// counter has the name of its value.
 fn plain(text: &str) -> String {
     let counters: std::collections::HashSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
@@ -137,10 +137,16 @@ fn plain(text: &str) -> String {
                 plain.extend([kind, name, "_total ", rest, "\n"]);
             }
             None if line.starts_with("# UNIT ") || line == "# EOF" => {}
-            _ => plain.extend([line, "\n"]),
+            _ => plain.extend([untraced(line), "\n"]),
         }
     }
     plain
+}
+
+/// The sample of a line without the trace that a bucket names behind it. The labels of a bucket are none of a user's words.
+fn untraced(line: &str) -> &str {
+    let is_bucket = line.split_once('{').is_some_and(|(name, _)| name.ends_with("_bucket"));
+    line.split_once(" # {").filter(|_| is_bucket).map_or(line, |(sample, _)| sample)
 }
 
 #[cfg(test)]
@@ -148,11 +154,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_older_format_names_counters_in_full_and_has_no_units() {
+    fn the_older_format_names_counters_in_full_and_has_no_units_and_traces() {
         let text = "# HELP a_b Things.\n# TYPE a_b counter\na_b_total 3\n\
-            # HELP c_seconds Time.\n# TYPE c_seconds gauge\n# UNIT c_seconds seconds\nc_seconds 1.5\n# EOF\n";
+            # HELP c_seconds Time.\n# TYPE c_seconds gauge\n# UNIT c_seconds seconds\nc_seconds 1.5\n\
+            d_bucket{le=\"1\"} 2 # {trace_id=\"4bf9\"} 0.5\n# EOF\n";
         let expected = "# HELP a_b_total Things.\n# TYPE a_b_total counter\na_b_total 3\n\
-            # HELP c_seconds Time.\n# TYPE c_seconds gauge\nc_seconds 1.5\n";
+            # HELP c_seconds Time.\n# TYPE c_seconds gauge\nc_seconds 1.5\nd_bucket{le=\"1\"} 2\n";
         assert_eq!(plain(text), expected);
     }
 

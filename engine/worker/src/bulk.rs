@@ -249,7 +249,7 @@ fn check(request: &BulkRequest) -> Result<(String, String), ApiError> {
     }
     if let Operation::Signal { name, data } = &request.operation {
         check_signal_name(name)?;
-        signal(name, data)?;
+        signal(name, data, None)?;
     }
     let operation = Json::of(&request.operation).to_string();
     let filter = request.filter.stored();

@@ -52,7 +52,8 @@ pub(crate) struct InFlight {
 impl InFlight {
     /// Counts the batch, which is durable, and exports its spans.
     fn count(&mut self, node: &Node, workflow: &str) {
-        self.tally.count(&node.metrics, workflow);
+        let trace = self.spans.last().map(|span| span.context.trace);
+        self.tally.count(&node.metrics, workflow, trace);
         node.traces.iter().for_each(|traces| traces.export(std::mem::take(&mut self.spans)));
     }
 }

@@ -46,6 +46,7 @@ impl TenantEngine {
         }
         let operation = if matches!(decision, Decision::Approve { .. }) { "Approve" } else { "Reject" };
         let act = self.act(operation, &row.id, format!("{}{}", row.execution, author.note));
+        let cause = self.cause();
         let (to, message) = match decision {
             Decision::Approve { data, comment } => {
                 let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the answer is {e}")))?;
@@ -54,11 +55,14 @@ impl TenantEngine {
                     self.fits(schema, &data).await?;
                 }
                 let approval = Approval { data, by: author.by.to_owned(), comment };
-                (ApprovalState::Approved, Message::Approved { call: row.call.clone(), id: row.id.clone(), approval })
+                (
+                    ApprovalState::Approved,
+                    Message::Approved { call: row.call.clone(), id: row.id.clone(), approval, cause },
+                )
             }
             Decision::Reject { reason } => {
                 let (call, id, by) = (row.call.clone(), row.id.clone(), author.by.to_owned());
-                (ApprovalState::Rejected, Message::Rejected { call, id, by, reason })
+                (ApprovalState::Rejected, Message::Rejected { call, id, by, reason, cause })
             }
         };
         let answer = Answer {

@@ -188,7 +188,7 @@ impl TenantEngine {
             Operation::Signal { name, data } => {
                 Verb::Signal.on(standing).map_err(conflict)?;
                 self.has_inbox_room(key).await?;
-                Ok(Plan::new([signal(name, data)?], name.as_str()))
+                Ok(Plan::new([signal(name, data, None)?], name.as_str()))
             }
             Operation::Delete => {
                 Verb::Delete.on(standing).map_err(conflict)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Graph, Position, Timeline};
+use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Graph, Position, SpanContext, Timeline};
 use cerebelum_sandbox::WorkflowInfo;
 use cerebelum_store::{
     Act, Actor, ApprovalFilter, ChildCounts, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId,
@@ -59,6 +59,11 @@ impl TenantEngine {
     ) -> Option<Act> {
         let (tenant, chance, actor) = (self.tenant, self.node.runtime.chance(), self.actor.clone());
         Some(Act { tenant, chance, actor, operation, object: object.into(), outcome: outcome.into() })
+    }
+
+    /// The caller's span, if it is recorded: what the caller sends is linked to it.
+    pub(crate) fn cause(&self) -> Option<SpanContext> {
+        self.span.as_ref().map(|caller| caller.span).filter(|span| span.is_sampled)
     }
 
     /// Refuses an id that no execution has.

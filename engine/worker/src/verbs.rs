@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cerebelum_history::{
-    ExecutionId, ExecutionOptions, Identity, Json, Message, NAME_BYTES_MAX, Seed, Timestamp, TraceRecord, Verb,
-    check_inbox, planted,
+    ExecutionId, ExecutionOptions, Identity, Json, Message, NAME_BYTES_MAX, Seed, SpanContext, Timestamp, TraceRecord,
+    Verb, check_inbox, planted,
 };
 use cerebelum_store::{Act, Chunk, Command, ExecutionKey, ExecutionRow};
 
@@ -151,7 +151,7 @@ impl TenantEngine {
         self.node.usages.full.admit(self.tenant)?;
         let _room = self.node.room.for_request(data.len()).await?;
         let _turn = self.request_turn().await;
-        let signal = signal(name, data)?;
+        let signal = signal(name, data, self.cause())?;
         let key = self.key(id)?;
         self.has_inbox_room(&key).await?;
         if self.command(&key, signal, self.act("Signal", id, name)).await? {
@@ -198,9 +198,9 @@ pub(crate) fn check_signal_name(name: &str) -> Result<(), ApiError> {
 }
 
 /// Sends a signal whose name was checked, if its data is valid JSON.
-pub(crate) fn signal(name: &str, data: &str) -> Result<Command, ApiError> {
+pub(crate) fn signal(name: &str, data: &str, cause: Option<SpanContext>) -> Result<Command, ApiError> {
     let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the signal's data is {e}")))?;
-    Ok(send(&Message::Signal { name: name.to_owned(), data }))
+    Ok(send(&Message::Signal { name: name.to_owned(), data, cause }))
 }
 
 /// Puts a message into an execution's inbox.

@@ -9,7 +9,7 @@ use test_engine::{Database, Engine, component};
 use crate::load::Client;
 use crate::steps::steps;
 use crate::table::{Scene, median};
-use crate::waits::database_bytes;
+use crate::waits::{allow_millions, database_bytes};
 
 /// How long an idle engine is observed.
 const IDLE: Duration = Duration::from_secs(10);
@@ -79,6 +79,7 @@ async fn transactions(server: Option<&mut sqlx::PgConnection>, engine: &Engine) 
 pub(crate) async fn growth(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let mut engine = Engine::start(scene.database);
     engine.upload("test-guests");
+    allow_millions(&engine);
     let mut count = 0;
     for (stored, metrics) in [
         (1_000, ["empty_workflow_us_beside_1k", "list_us_beside_1k", "ready_ms_beside_1k"]),

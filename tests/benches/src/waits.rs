@@ -19,6 +19,7 @@ pub(crate) async fn sleepers(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let wanted: usize = std::env::var("SLEEPERS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
     let engine = Engine::start(scene.database);
     engine.upload("test-guests");
+    allow_millions(&engine);
     let client = Client::connect(&engine, 1).await?;
     let input = json!({ "sleep_ms": LONG_MS, "padding": "x".repeat(64) }).to_string();
     anyhow::ensure!(input.len() == 100, "an input of {} bytes", input.len());
@@ -46,6 +47,11 @@ pub(crate) async fn sleepers(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     scene.add("W5", "db_bytes_each", vec![(many_bytes - few_bytes) / more], None);
     scene.add("W5", "started_per_s", vec![wanted as f64 / took], None);
     Ok(())
+}
+
+/// Lets the tenant have more open executions than by default.
+pub(crate) fn allow_millions(engine: &Engine) {
+    engine.ok(&["tenant", "set-quota", "default", "open-executions=10000000"]);
 }
 
 /// The size of a database with everything that belongs to it.

@@ -1,45 +1,18 @@
 //! Pages in a real browser: they follow what happens, lead to each other, and are read with any eyes and hands.
 
 mod accessible;
+mod hostile;
 mod keyboard;
+mod live;
 
 use serde_json::{Value, json};
 use test_engine::{Database, Engine, component};
 use test_pages::Browser;
 
-on_both_databases!(a_page_follows_its_execution_across_a_kill);
-
 fn engine_with_guests(database: Database) -> Engine {
     let engine = Engine::start(database);
     engine.ok(&["upload", &component("test-guests"), "--name", "guests"]);
     engine
-}
-
-fn a_page_follows_its_execution_across_a_kill(database: Database) {
-    let mut engine = engine_with_guests(database);
-    let address = engine.url().replace("http://", "");
-    let browser = Browser::open(1_280);
-    browser.page(&engine, "/start/guests/asking");
-    let script = "document.querySelector('#raw').open = true; \
-                  document.querySelector('#raw textarea').value = '{\"title\": \"Go?\"}'; \
-                  document.querySelector('#raw input[name=id]').value = 'q'; \
-                  document.querySelector('#raw button').click()";
-    browser.run(script, &[]);
-    browser.sees(".why", "It waits for a person: “Go?”");
-    browser.sees("#live", "Live");
-    engine.kill();
-    browser.sees("#live", "Reconnecting");
-    engine.restart_with(&[("CEREBELUM_LISTEN", &address)]);
-    browser.sees("#live", "Live");
-    browser.run("window.isSame = true", &[]);
-    engine.ok(&["approve", "q"]);
-    browser.sees(".why", "It completed");
-    browser.sees("#live", "Ended");
-    let same = browser.run("return window.isSame === true", &[]);
-    assert_eq!(same, true, "the page was not loaded again");
-    let lost = |complaint: &String| complaint.contains("ERR_");
-    let complaints: Vec<_> = browser.complaints().into_iter().filter(|told| !lost(told)).collect();
-    assert_eq!(complaints, [""; 0], "but for the connection that was lost");
 }
 
 #[test]

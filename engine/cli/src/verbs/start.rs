@@ -79,8 +79,6 @@ impl ApiCommand {
 
 /// Starts an execution.
 pub(super) async fn start(client: &mut Client, request: proto::StartRequest) -> Outcome<proto::Summary> {
-    let mut request = tonic::Request::new(request);
-    crate::traces::add_caller(&mut request);
     let answer = client.engine.start(request).await.map_err(|e| client.stop(&e))?;
     Ok(answer.into_inner())
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::event::Event;
-use crate::{ApprovalRequest, CallName, ChildStart, ExecutionId, HttpRequest, Level, Position, Scope, Timestamp};
+use crate::{
+    ApprovalRequest, CallName, ChildStart, ExecutionId, HttpRequest, Level, Position, Scope, SpanContext, Timestamp,
+};
 
 /// Everything that changed since the driver last took it. It is written all at once or not at all.
 #[derive(Debug, Default)]
@@ -26,6 +28,8 @@ pub struct Changes {
     pub consumed: Vec<i64>,
     /// Messages that were seen and stay in the inbox.
     pub seen: Vec<i64>,
+    /// Calls that messages ended, with the spans that the messages came from, for traces.
+    pub causes: Vec<(CallName, SpanContext)>,
     /// Log lines.
     pub logs: Vec<LogEntry>,
     /// The latest progress of each scope.

@@ -7,7 +7,8 @@ use super::{ApprovalEdge, End, Execution, Moment};
 use crate::event::{Cause, EventData};
 use crate::open::{CallPhase, OpenCall};
 use crate::{
-    Approval, CallName, ExecutionId, Failure, HttpResponse, Json, ReopenMode, Scope, Timestamp, kind, planted,
+    Approval, CallName, ExecutionId, Failure, HttpResponse, Json, ReopenMode, Scope, SpanContext, Timestamp, kind,
+    planted,
 };
 
 /// A message to an execution, as it is stored in its inbox.
@@ -19,6 +20,9 @@ pub enum Message {
         name: String,
         /// The signal's data.
         data: Json,
+        /// The span that it came from, in traces.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<SpanContext>,
     },
     /// A person approved a question.
     Approved {
@@ -28,6 +32,9 @@ pub enum Message {
         id: String,
         /// The answer.
         approval: Approval,
+        /// The span that it came from, in traces.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<SpanContext>,
     },
     /// A person rejected a question.
     Rejected {
@@ -39,6 +46,9 @@ pub enum Message {
         by: String,
         /// The person's reason.
         reason: String,
+        /// The span that it came from, in traces.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<SpanContext>,
     },
     /// A child ended, could not be started, or (when only its start was awaited) exists now.
     Child {
@@ -50,6 +60,9 @@ pub enum Message {
         id: ExecutionId,
         /// The result.
         result: ChildResult,
+        /// The span that it came from, in traces.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<SpanContext>,
     },
     /// Cancel the execution. Clean-up may take as long as the workflow allows, counted from the request.
     Cancel {
@@ -73,6 +86,16 @@ impl Message {
     #[must_use]
     pub const fn reopens(&self) -> bool {
         matches!(self, Self::Reopen | Self::ReopenForced)
+    }
+
+    /// The call that it ends, and the span that it came from.
+    fn cause(&self) -> Option<(CallName, SpanContext)> {
+        match self {
+            Self::Approved { call, cause, .. }
+            | Self::Rejected { call, cause, .. }
+            | Self::Child { call, cause, .. } => Some((call.clone(), (*cause)?)),
+            _ => None,
+        }
     }
 
     /// Whether its effect would have outlasted a failure and the reopening after it.
@@ -118,12 +141,12 @@ impl Execution {
 
     /// Handles the inbox message with this number. Each number is handled once per activation.
     pub fn receive(&mut self, seq: i64, seen: bool, message: Message, now: Moment) -> Receipt {
-        if let Message::Signal { name, data } = message {
+        if let Message::Signal { name, data, cause } = message {
             if !seen {
                 self.lsn += 1;
                 self.changes.seen.push(seq);
             }
-            let signal = QueuedSignal { seq, data };
+            let signal = QueuedSignal { seq, data, cause };
             self.signals_bytes += signal.weight(&name);
             let matched = self.signals.arrive(&name, signal);
             if planted("signal-bound-early") {
@@ -157,17 +180,18 @@ impl Execution {
             return Receipt::Consumed;
         }
         self.has_failed = false;
+        self.changes.causes.extend(message.cause());
         match message {
             Message::Signal { .. } => {}
-            Message::Approved { call, id, approval } => {
+            Message::Approved { call, id, approval, .. } => {
                 let ordinal = call.ordinal;
                 self.answered(&call, &id, EventData::ApprovalReceived { ordinal, approval }, now);
             }
-            Message::Rejected { call, id, by, reason } => {
+            Message::Rejected { call, id, by, reason, .. } => {
                 let ordinal = call.ordinal;
                 self.answered(&call, &id, EventData::ApprovalRejected { ordinal, by, reason }, now);
             }
-            Message::Child { run, call, id, result } => self.child_said(run, (&call, &id), result, now),
+            Message::Child { run, call, id, result, .. } => self.child_said(run, (&call, &id), result, now),
             Message::Cancel { at } => self.cancel(at, now),
             Message::Terminate => {
                 self.finish(End::Cancelled(Failure::new(kind::CANCELLED, "the execution was terminated")), now);
@@ -298,6 +322,7 @@ impl Execution {
         self.changes.consumed.push(signal.seq);
         self.close_call(&call);
         self.note_value(&call.scope);
+        self.changes.causes.extend(signal.cause.map(|cause| (call.clone(), cause)));
         let data = EventData::SignalReceived { ordinal: call.ordinal, data: Some(signal.data) };
         self.record(now.at, &call.scope, data);
         Ok(())

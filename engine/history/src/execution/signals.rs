@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::limits::FLAT_BYTES;
-use crate::{CallName, Json, Scope, Timestamp};
+use crate::{CallName, Json, Scope, SpanContext, Timestamp};
 
 /// A signal in the queue.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct QueuedSignal {
     pub(super) seq: i64,
     pub(super) data: Json,
+    pub(super) cause: Option<SpanContext>,
 }
 
 impl QueuedSignal {

@@ -207,7 +207,7 @@ impl Scene {
     }
 
     pub(crate) fn signal(&mut self, name: &str, data: &str) -> i64 {
-        self.say(Message::Signal { name: name.to_owned(), data: json(data) }).0
+        self.say(Message::Signal { name: name.to_owned(), data: json(data), cause: None }).0
     }
 
     /// The history in short from this position on, stored or not: `SleepStarted 1`, `3.1: SleepCompleted 1`.

@@ -74,7 +74,7 @@ impl Life {
         let batch = Batch::of(&mut execution);
         assert!(store.append(batch, now));
         for name in ["0", "1"] {
-            let early = Message::Signal { name: name.to_owned(), data: json(&format!("signal {name} ")) };
+            let early = Message::Signal { name: name.to_owned(), data: json(&format!("signal {name} ")), cause: None };
             store.plans.push((now.plus(2 * store.latency(name)), Plan::Send(early)));
         }
         Self::from(program, store, (now, false), (seed, weather))
@@ -398,6 +398,6 @@ impl Life {
             panic!("stuck at {:?}: wanted {wanted:?}, open {open:#?}, ended {ended}, {events:#?}", self.now)
         });
         let (name, data) = (signal.name.clone(), json(&format!("signal {} ", signal.name)));
-        self.say(Message::Signal { name, data });
+        self.say(Message::Signal { name, data, cause: None });
     }
 }

@@ -160,7 +160,7 @@ impl Store {
             true => ChildResult::Completed(json(&format!("child {path} "))),
             false => ChildResult::Accepted(id.clone()),
         };
-        let message = Message::Child { run: 1, call, id: id.clone(), result };
+        let message = Message::Child { run: 1, call, id: id.clone(), result, cause: None };
         self.plans.push((now.plus(self.latency(&path)), Plan::Child(message, id)));
     }
 
@@ -196,9 +196,9 @@ impl Store {
                 let by = "ann".to_owned();
                 Some(self.send(if yes {
                     let approval = Approval { data: json(&format!("yes {path} ")), by, comment: None };
-                    Message::Approved { call, id, approval }
+                    Message::Approved { call, id, approval, cause: None }
                 } else {
-                    Message::Rejected { call, id, by, reason: format!("no {path}") }
+                    Message::Rejected { call, id, by, reason: format!("no {path}"), cause: None }
                 }))
             }
         }

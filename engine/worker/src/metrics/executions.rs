@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::families::{ByWord, counter, counters, histogram, seconds, seconds_by};
+use super::families::{ByWord, TracedHistogram, counter, counters, histogram, seconds, seconds_by};
 use super::workflows::Workflows;
 
 /// From 10 ms to 30 days.
@@ -52,11 +52,11 @@ pub(crate) const WAKE_START: usize = 1;
 #[derive(Debug)]
 pub(crate) struct ExecutionMetrics {
     pub(crate) workflows: Workflows,
-    pub(super) duration: ByWord<Histogram>,
+    pub(super) duration: ByWord<TracedHistogram>,
     pub(crate) start: ByWord<Histogram>,
     pub(super) steps_completed: Counter,
     pub(super) steps_failed: Counter,
-    pub(super) step_duration: Histogram,
+    pub(super) step_duration: TracedHistogram,
     pub(super) step_attempts: Histogram,
     pub(super) retries: Counter,
     failures: [Vec<Counter>; SCOPES.len()],

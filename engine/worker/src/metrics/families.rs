@@ -1,13 +1,18 @@
 //! Families of metrics with one label whose values are a closed set.
 
+use prometheus_client::metrics::TypedMetric;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 /// One label.
 pub(super) type Label = [(&'static str, &'static str); 1];
+
+/// A histogram whose buckets name the trace of the last execution that fell into them.
+pub(super) type TracedHistogram = HistogramWithExemplars<[(&'static str, String); 1]>;
 
 /// The buckets of a histogram.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +21,12 @@ pub(super) struct Buckets(pub(super) &'static [f64]);
 impl MetricConstructor<Histogram> for Buckets {
     fn new_metric(&self) -> Histogram {
         Histogram::new(self.0.iter().copied())
+    }
+}
+
+impl MetricConstructor<TracedHistogram> for Buckets {
+    fn new_metric(&self) -> TracedHistogram {
+        TracedHistogram::new(self.0.iter().copied())
     }
 }
 
@@ -62,8 +73,12 @@ pub(super) fn histogram(registry: &mut Registry, (name, help): (&str, &str), buc
 }
 
 /// Lists a histogram of seconds.
-pub(super) fn seconds(registry: &mut Registry, (name, help): (&str, &str), buckets: &'static [f64]) -> Histogram {
-    let histogram = Buckets(buckets).new_metric();
+pub(super) fn seconds<H>(registry: &mut Registry, (name, help): (&str, &str), buckets: &'static [f64]) -> H
+where
+    H: Metric + Clone,
+    Buckets: MetricConstructor<H>,
+{
+    let histogram: H = Buckets(buckets).new_metric();
     registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
     histogram
 }
@@ -82,13 +97,17 @@ pub(super) fn counters(
 }
 
 /// Lists a histogram of seconds for each word.
-pub(super) fn seconds_by(
+pub(super) fn seconds_by<H>(
     registry: &mut Registry,
     (name, help): (&str, &str),
     (label, words): (&'static str, &'static [&'static str]),
     buckets: &'static [f64],
-) -> ByWord<Histogram> {
-    let family = Family::<Label, Histogram, Buckets>::new_with_constructor(Buckets(buckets));
+) -> ByWord<H>
+where
+    H: Metric + TypedMetric + Clone,
+    Buckets: MetricConstructor<H>,
+{
+    let family = Family::<Label, H, Buckets>::new_with_constructor(Buckets(buckets));
     let metrics = words.iter().map(|word| family.get_or_create_owned(&[(label, *word)])).collect();
     registry.register_with_unit(name, help, Unit::Seconds, family);
     ByWord { words, metrics }

@@ -5,6 +5,7 @@ use cerebelum_store::ExecutionRow;
 
 use super::Metrics;
 use super::executions::{LONG_HISTORY_EVENTS, kind_of};
+use crate::traces::hex;
 
 /// The figures of one batch.
 pub(crate) struct BatchTally {
@@ -52,13 +53,14 @@ impl BatchTally {
         Self { steps, retries, failures, end: end_ms, is_last: end.is_some(), positions }
     }
 
-    /// Counts it.
-    pub(crate) fn count(&self, metrics: &Metrics, workflow: &str) {
+    /// Counts it, under the trace in which the execution was when it made the batch.
+    pub(crate) fn count(&self, metrics: &Metrics, workflow: &str, trace: Option<[u8; 16]>) {
         let executions = &metrics.executions;
+        let trace = || trace.map(|trace| [("trace_id", hex(trace))]);
         for step in &self.steps {
             let ended = if step.is_completed { &executions.steps_completed } else { &executions.steps_failed };
             ended.inc();
-            executions.step_duration.observe(seconds(step.took_ms));
+            executions.step_duration.observe(seconds(step.took_ms), trace(), None);
             executions.step_attempts.observe(step.attempts.into());
         }
         executions.retries.inc_by(self.retries);
@@ -72,7 +74,7 @@ impl BatchTally {
         }
         if let Some((outcome, took_ms)) = self.end {
             executions.workflows.of(workflow).ended[outcome].inc();
-            executions.duration.at(outcome).observe(seconds(took_ms));
+            executions.duration.at(outcome).observe(seconds(took_ms), trace(), None);
         }
     }
 }

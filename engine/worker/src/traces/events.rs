@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cerebelum_history::{CallName, Event, EventData, Failure, HttpResponse, Scope, Timestamp, kind};
 
-use super::span::{AttributeValue, Span};
+use super::span::{AttributeValue, Span, SpanLink};
 use super::tracer::{OpenStep, Tracer, about};
 
 impl Tracer {
@@ -96,6 +96,7 @@ impl Tracer {
         let times = (since.max(self.began()), at);
         let mut span = about(self.subject.span((context, Some(parent)), format!("wait {what}"), times), call);
         span.state = self.state();
+        span.links.extend(self.causes.remove(call).map(|context| SpanLink { context, what: "cause" }));
         self.spans.push(ended(span, outcome).with("cerebelum.wait_seconds", waited));
     }
 }

@@ -112,8 +112,12 @@ impl Traces {
 pub(crate) fn trace_ids(identity: &Identity, record: &TraceRecord) -> Vec<String> {
     let subject = Subject::of(identity);
     let segments = record.segment.saturating_sub(TRACES_SHOWN_MAX - 1)..=record.segment;
-    let hex = |id: [u8; 16]| id.iter().map(|byte| format!("{byte:02x}")).collect();
     segments.map(|segment| hex(subject.trace_id(record, segment))).collect()
+}
+
+/// The id of a trace as tools write it.
+pub(crate) fn hex(id: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
 }
 
 #[cfg(test)]

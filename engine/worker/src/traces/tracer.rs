@@ -44,6 +44,8 @@ pub(crate) struct Tracer {
     touched: BTreeSet<Scope>,
     /// When the waits that are still open began.
     pub(super) waits: BTreeMap<CallName, Timestamp>,
+    /// The spans that the messages of the batch that is looked at came from, by the calls that they ended.
+    pub(super) causes: BTreeMap<CallName, SpanContext>,
     /// Spans of the next batch.
     pub(super) spans: Vec<Span>,
 }
@@ -76,6 +78,7 @@ impl Tracer {
             steps: BTreeMap::new(),
             touched: BTreeSet::new(),
             waits: BTreeMap::new(),
+            causes: BTreeMap::new(),
             spans: Vec::new(),
         };
         tracer.take_over(execution);
@@ -169,6 +172,7 @@ impl Tracer {
         changes: &mut Changes,
         (leaves, now): (bool, Timestamp),
     ) -> Vec<Span> {
+        self.causes.extend(std::mem::take(&mut changes.causes));
         for event in &changes.events {
             self.position += 1;
             if self.position > self.record.after + SEGMENT_EVENTS_MAX {
@@ -176,6 +180,7 @@ impl Tracer {
             }
             self.see(event);
         }
+        self.causes.clear();
         let at = now.max(execution.stamp());
         for child in &mut changes.children {
             let record = TraceRecord::caused_by(self.context(self.activation()));
@@ -199,9 +204,7 @@ impl Tracer {
         let mut span = self.subject.end_span(context, Some(self.activation()), (end, at));
         span.state = self.state();
         self.spans.push(span);
-        if matches!(end, End::Continued(_)) {
-            self.record.cause = Some(context);
-        }
+        self.record.cause = Some(context);
     }
 
     /// Ends the waking, and the part of each step that moved in it.

@@ -2,4 +2,4 @@
 
 mod alerts;
 mod exposed;
-mod scrapes;
+pub(crate) mod scrapes;

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use cerebelum_history::Seed;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::Link;
 use serde_json::json;
 use test_engine::{Cloud, Database, Engine, FAILPOINT, Server, program, until};
 
+use crate::metrics::scrapes::exposed;
 use crate::rest::curl;
 use crate::sql;
 use collector::{Collector, attribute, by_id, execution_of};
@@ -21,6 +23,7 @@ on_both_databases!(
     a_trace_goes_in_with_the_start_and_out_with_the_requests,
     a_long_wait_begins_a_new_trace_with_links_back,
     a_long_history_goes_on_in_a_new_trace,
+    what_ended_a_wait_is_linked_to_it,
     a_collector_that_is_away_changes_nothing_but_a_counter,
     of_an_execution_that_is_not_sampled_only_a_failure_is_told,
 );
@@ -281,6 +284,16 @@ fn a_long_wait_begins_a_new_trace_with_links_back(database: Database) {
         let waited: f64 = attribute(&wait.attributes, "cerebelum.wait_seconds").unwrap().parse().unwrap();
         assert!((1.0..30.0).contains(&waited), "{waited}");
     }
+    // The metrics name the last trace, where their format can.
+    let last = seed.trace_id(1, 2).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let metrics = exposed(&traced.engine, "application/openmetrics-text").unwrap();
+    let has = |name: &str| {
+        let named = |line: &&str| line.starts_with(name) && line.contains(&format!(" # {{trace_id=\"{last}\"}} "));
+        assert_eq!(metrics.lines().filter(named).count(), 1, "{name}: {metrics}");
+    };
+    has("cerebelum_execution_duration_seconds_bucket{outcome=\"completed\",");
+    has("cerebelum_step_duration_seconds_bucket{");
+    assert!(!exposed(&traced.engine, "text/plain").unwrap().contains("trace_id"));
     // The page leads to each of them, the oldest first.
     let ids = (0..3).map(|segment| seed.trace_id(1, segment).iter().map(|byte| format!("{byte:02x}")).collect());
     let ids: Vec<String> = ids.collect();
@@ -290,6 +303,54 @@ fn a_long_wait_begins_a_new_trace_with_links_back(database: Database) {
     let at: Vec<_> =
         ids.iter().map(|id| page.find(&link(id)).unwrap_or_else(|| panic!("{}: {page}", link(id)))).collect();
     assert!(at.is_sorted(), "{page}");
+}
+
+/// Signals, approvals and rejections of clients that have a trace, and the end of a child. The signal is received by an
+/// engine that did not take it.
+fn what_ended_a_wait_is_linked_to_it(database: Database) {
+    let collector = Collector::start();
+    let mut traced = Traced::start(database, collector.url(), &[]);
+    let typed = |traced: &Traced, arguments: &[&str], parent: &str| {
+        let command = [&["--url", traced.engine.url()], arguments].concat();
+        let said = Command::new(program("cerebelum")).args(command).env("TRACEPARENT", parent).output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+    };
+    let cause_of = |id: &str, what: &str, workflow: &str| {
+        let spans = collector.spans_until(id, &format!("end test-guests/{workflow}"));
+        let wait = spans.iter().find(|span| span.name == format!("wait {what}")).unwrap().clone();
+        let cause = |link: &&Link| attribute(&link.attributes, "cerebelum.link").as_deref() == Some("cause");
+        wait.links.iter().find(cause).map(|link| (link.trace_id.clone(), link.span_id.clone()))
+    };
+    let bytes = |hex: &str| (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap());
+    let parent = (bytes(&PARENT[3..35]).collect::<Vec<u8>>(), bytes(&PARENT[36..52]).collect::<Vec<u8>>());
+
+    let id = traced.engine.begin("listening", &json!({"names": ["go"]}));
+    traced.engine.wait_for(&id, &["waiting"]);
+    traced.engine.ok(&["pause", &id]);
+    traced.engine.wait_for(&id, &["paused"]);
+    typed(&traced, &["signal", &id, "go"], PARENT);
+    traced.kill_and_restart();
+    traced.engine.ok(&["resume", &id]);
+    assert_eq!(cause_of(&id, "signal", "listening"), Some(parent.clone()));
+
+    for (verb, traceparent, cause) in [
+        ("approve", PARENT.to_owned(), Some(parent.clone())),
+        ("reject", PARENT.to_owned(), Some(parent)),
+        // A client whose trace is not recorded.
+        ("approve", PARENT.replace("-01", "-00"), None),
+    ] {
+        let id = traced.engine.begin("asking", &json!({"title": "Go?"}));
+        traced.engine.wait_for(&id, &["waiting-for-approval"]);
+        typed(&traced, &[verb, &id], &traceparent);
+        assert_eq!(cause_of(&id, "approval", "asking"), cause, "{verb} {traceparent}");
+    }
+
+    let id = traced.engine.begin("family", &json!({"children": 1, "awaited": true}));
+    let cause = cause_of(&id, "child", "family").expect("the child has a trace");
+    let end = until("the end of the child has arrived", || {
+        collector.spans().into_iter().find(|span| (&span.trace_id, &span.span_id) == (&cause.0, &cause.1))
+    });
+    assert!(word(&end) == "end" && execution_of(&end) != id, "{end:#?}");
 }
 
 /// So many events that one trace would be too long, without a wait.

@@ -55,3 +55,25 @@ fn sink(depth: u64) -> u64 {
     let frame = std::hint::black_box([depth; 64]);
     if depth == 0 { 0 } else { sink(depth + 1) + frame[0] }
 }
+
+/// Fails with this text as its kind, its message and its details.
+#[step(retry(max_attempts = 1))]
+pub async fn fail_with(ctx: Context, text: String) -> Result<()> {
+    ctx.warn(&text);
+    Err(Error::new(text.clone(), text.clone()).with_details([text]).permanent())
+}
+
+/// Puts texts wherever a guest can put one, and asks for each of them. Fails with the first text once one is rejected.
+#[workflow]
+pub async fn everywhere(ctx: Context, texts: Vec<String>) -> Result<()> {
+    for (number, text) in texts.iter().enumerate() {
+        ctx.info(text);
+        ctx.progress(50, text);
+        ctx.set_attribute(format!("text-{number}"), text.chars().take(100).collect::<String>());
+        // The failure is what is looked at.
+        let _ = fail_with(&ctx, text.clone()).await;
+    }
+    let first = texts.first().cloned().unwrap_or_default();
+    let rejected = join_all(texts.into_iter().map(|text| ctx.approval(text))).await;
+    rejected.map(drop).map_err(|_| Error::new(first.clone(), first.clone()).with_details([first]))
+}

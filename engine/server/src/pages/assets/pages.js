@@ -47,9 +47,11 @@ function showMoments() {
 const OFTEN_MS = 2000;
 const OLDER_MS = 15000;
 const PAUSE_MS = 250;
+// A stream that says nothing for so long does not get through: the engine speaks at once.
+const DEAF_MS = 5000;
 // A page that takes long to make is asked for less often: at most a fifth of the time.
 const PAUSE_FACTOR = 4;
-let paused = false, asking = false, again = false, gone = false, ended = false, kept = false, since = 0, pause = PAUSE_MS;
+let paused = false, asking = false, again = false, gone = false, ended = false, kept = false, lost = false, since = 0, pause = PAUSE_MS;
 
 // Replaces the parts of the page that have changed. A part in which the reader is about to send something stays.
 async function refresh() {
@@ -64,6 +66,7 @@ async function refresh() {
     if (!answer.ok) throw new Error("The engine does not answer");
     const fresh = new DOMParser().parseFromString(policy.createHTML(await answer.text()), "text/html");
     kept = false;
+    ended ||= Boolean(main.dataset.changes) && !fresh.getElementById("main").dataset.changes;
     for (const part of document.querySelectorAll("[data-live]")) replace(part, fresh.getElementById(part.id));
     showMoments();
     since = 0;
@@ -109,25 +112,35 @@ function replace(part, fresh) {
 function sayState() {
   if (ended) say("Ended");
   else if (paused) say("Paused: press r to go on");
-  else say(kept ? "Not updated while you fill in a form" : "Live");
+  else if (kept) say("Not updated while you fill in a form");
+  else say(lost ? "Changes are not announced here: asking every few seconds" : "Live");
 }
 
 function follow() {
   if (main.dataset.changes) {
-    let stream = null;
+    let stream = null, patience = 0, polling = 0;
     const open = () => {
-      if (stream || paused || gone || ended || document.hidden) return;
+      if (stream || polling || paused || gone || ended || document.hidden) return;
       stream = new EventSource(main.dataset.changes);
-      stream.onopen = sayState;
-      stream.addEventListener("changed", refresh);
+      patience = setTimeout(poll, DEAF_MS);
+      stream.addEventListener("changed", () => { clearTimeout(patience); lost = false; refresh(); });
       stream.addEventListener("ended", () => { ended = true; close(); refresh(); });
       stream.addEventListener("broken", () => { close(); refresh(); setTimeout(open, OFTEN_MS); });
       stream.onerror = () => {
         say("Reconnecting");
-        if (stream?.readyState === EventSource.CLOSED) { close(); refresh(); setTimeout(open, OFTEN_MS); }
+        clearTimeout(patience);
+        lost = true;
+        if (stream?.readyState === EventSource.CLOSED) { close(); setTimeout(open, OFTEN_MS); }
+        refresh();
       };
     };
-    const close = () => { stream?.close(); stream = null; };
+    const close = () => { stream?.close(); stream = null; clearTimeout(patience); clearInterval(polling); polling = 0; };
+    const poll = () => {
+      close();
+      lost = true;
+      polling = setInterval(() => (ended ? close() : refresh()), DEAF_MS);
+      refresh();
+    };
     // A page that is not looked at takes no connection.
     document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
     addEventListener("pagehide", close);

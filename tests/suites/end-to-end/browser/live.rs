@@ -1,0 +1,171 @@
+//! Pages that stay up to date: across kills, where their stream does not get through, and in every time zone.
+
+use serde_json::{Value, json};
+use test_engine::{Database, Engine, until};
+use test_pages::Browser;
+
+use super::engine_with_guests;
+
+on_both_databases!(a_page_follows_its_execution_across_a_kill, a_history_that_grows_is_shown_whole_across_a_kill,);
+
+/// The tabs of a reader who looks at much.
+const TABS: usize = 20;
+
+fn asks(engine: &Engine, id: &str) {
+    engine.ok(&["start", "guests/asking", "--input", &json!({"title": id}).to_string(), "--id", id]);
+    engine.wait_for(id, &["waiting-for-approval"]);
+}
+
+fn a_page_follows_its_execution_across_a_kill(database: Database) {
+    let mut engine = engine_with_guests(database);
+    let address = engine.url().replace("http://", "");
+    let browser = Browser::open(1_280);
+    browser.page(&engine, "/start/guests/asking");
+    let script = "document.querySelector('#raw').open = true; \
+                  document.querySelector('#raw textarea').value = '{\"title\": \"Go?\"}'; \
+                  document.querySelector('#raw input[name=id]').value = 'q'; \
+                  document.querySelector('#raw button').click()";
+    browser.run(script, &[]);
+    browser.sees(".why", "It waits for a person: “Go?”");
+    browser.sees("#live", "Live");
+    engine.kill();
+    browser.sees("#live", "The engine does not answer");
+    engine.restart_with(&[("CEREBELUM_LISTEN", &address)]);
+    browser.sees("#live", "Live");
+    browser.run("window.isSame = true", &[]);
+    engine.ok(&["approve", "q"]);
+    browser.sees(".why", "It completed");
+    browser.sees("#live", "Ended");
+    let same = browser.run("return window.isSame === true", &[]);
+    assert_eq!(same, true, "the page was not loaded again");
+    let lost = |complaint: &String| complaint.contains("ERR_");
+    let complaints: Vec<_> = browser.complaints().into_iter().filter(|told| !lost(told)).collect();
+    assert_eq!(complaints, [""; 0], "but for the connection that was lost");
+}
+
+/// The page is open from the first event to the last, and never loaded again.
+fn a_history_that_grows_is_shown_whole_across_a_kill(database: Database) {
+    let mut engine = engine_with_guests(database);
+    let address = engine.url().replace("http://", "");
+    let names = vec!["go"; 60];
+    engine.ok(&["start", "guests/listening", "--input", &json!({"names": names}).to_string(), "--id", "grows"]);
+    let browser = Browser::open(1_280);
+    browser.page(&engine, "/executions/grows/history");
+    browser.sees("#live", "Live");
+    for number in 0..60 {
+        if number == 30 {
+            engine.kill();
+            engine.restart_with(&[("CEREBELUM_LISTEN", &address)]);
+        }
+        engine.ok(&["signal", "grows", "go", "--data", "7"]);
+    }
+    engine.wait_for_end("grows");
+    browser.sees("#live", "Ended");
+    let events = engine.json(&["status", "grows"])["events"].as_u64().unwrap();
+    let script = "return [...document.querySelectorAll('.events tbody tr')].map((row) => Number(row.querySelector('th, td').textContent))";
+    let wanted: Vec<u64> = (1..=events).collect();
+    until("all events are there, once and in order", || {
+        let shown = browser.run(script, &[]);
+        let mut shown: Vec<u64> = shown.as_array()?.iter().filter_map(Value::as_u64).collect();
+        shown.sort_unstable();
+        (shown == wanted).then_some(())
+    });
+}
+
+/// A proxy that keeps streams back, and one that refuses them.
+#[test]
+fn a_page_asks_where_its_stream_does_not_get_through() {
+    let engine = engine_with_guests(Database::Sqlite);
+    for (id, command, parameters) in [
+        ("held", "Fetch.enable", json!({"patterns": [{"urlPattern": "*/changes"}]})),
+        ("refused", "Network.setBlockedURLs", json!({"urls": ["*/changes"]})),
+    ] {
+        asks(&engine, id);
+        let browser = Browser::open(1_280);
+        browser.cdp("Network.enable", &json!({}));
+        browser.cdp(command, &parameters);
+        browser.page(&engine, &format!("/executions/{id}"));
+        browser.sees("#live", "Changes are not announced here: asking every few seconds");
+        engine.ok(&["approve", id]);
+        browser.sees(".why", "It completed");
+        browser.sees("#live", "Ended");
+    }
+}
+
+/// A browser opens six connections to one host at most over HTTP/1.1: a tab that is not looked at has to have none.
+#[test]
+fn twenty_tabs_are_live_when_they_are_looked_at() {
+    let engine = engine_with_guests(Database::Sqlite);
+    let browser = Browser::open(1_280);
+    let mut tabs = Vec::new();
+    for number in 0..TABS {
+        let id = format!("tab-{number}");
+        asks(&engine, &id);
+        let tab = browser.tell("/window/new", &json!({"type": "tab"}))["handle"].clone();
+        browser.tell("/window", &json!({"handle": tab}));
+        browser.page(&engine, &format!("/executions/{id}"));
+        browser.sees("#live", "Live");
+        tabs.push((id, tab));
+    }
+    for (id, tab) in &tabs {
+        engine.ok(&["approve", id]);
+        browser.tell("/window", &json!({"handle": tab}));
+        browser.sees(".why", "It completed");
+    }
+}
+
+/// The same moment in three zones, on both sides of a change of the clock; the page names the zone of each.
+#[test]
+fn every_moment_names_its_zone() {
+    let engine = engine_with_guests(Database::Sqlite);
+    engine.ok(&["start", "guests/sequence", "--input", "{\"steps\": 2}", "--id", "done", "--wait"]);
+    let browser = Browser::open(1_280);
+    // Noon of one day, and an hour that New York has twice: before the change and after it.
+    let moments = ["2026-07-01T12:00:00.000Z", "2026-11-01T05:30:00.000Z", "2026-11-01T06:30:00.000Z"];
+    for (zone, expected) in [
+        ("UTC", ["2026-07-01 12:00:00.000 +00:00", "2026-11-01 05:30:00.000 +00:00", "2026-11-01 06:30:00.000 +00:00"]),
+        (
+            "Asia/Kolkata",
+            ["2026-07-01 17:30:00.000 +05:30", "2026-11-01 11:00:00.000 +05:30", "2026-11-01 12:00:00.000 +05:30"],
+        ),
+        (
+            "America/New_York",
+            ["2026-07-01 08:00:00.000 -04:00", "2026-11-01 01:30:00.000 -04:00", "2026-11-01 01:30:00.000 -05:00"],
+        ),
+    ] {
+        browser.cdp("Emulation.setTimezoneOverride", &json!({"timezoneId": zone}));
+        for path in ["/executions", "/executions/done", "/executions/done/history", "/executions/done/logs", "/audit"] {
+            browser.page(&engine, path);
+            for is_local in [false, true] {
+                browser
+                    .run(&format!("localStorage.setItem('zone', '{}')", if is_local { "local" } else { "UTC" }), &[]);
+                browser.page(&engine, path);
+                let script = "return [...document.querySelectorAll('time')].map((time) => [time.dateTime, time.title || time.textContent])";
+                let shown = browser.run(script, &[]);
+                let shown = shown.as_array().unwrap();
+                assert!(!shown.is_empty() || path.ends_with("logs"), "{path} has no moment");
+                for moment in shown {
+                    let (at, words) = (moment[0].as_str().unwrap(), moment[1].as_str().unwrap());
+                    let named = if is_local {
+                        words.ends_with(&expected[0][24..]) || words.ends_with("-05:00")
+                    } else {
+                        words.ends_with(" UTC")
+                    };
+                    assert!(at.ends_with('Z') && named, "{path} in {zone}: {moment}");
+                }
+            }
+        }
+        // What the page's own script makes of a moment.
+        browser.page(&engine, "/executions/done");
+        let script = "for (const at of arguments) { const time = document.createElement('time'); time.className = 'exact added'; \
+                      time.dateTime = at; document.body.append(time); }";
+        browser.run(script, &moments);
+        for (number, wanted) in expected.iter().enumerate() {
+            until(&format!("{wanted} is shown in {zone}"), || {
+                let all = browser
+                    .run("return [...document.querySelectorAll('time.added')].map((time) => time.textContent)", &[]);
+                (all[number] == **wanted).then_some(())
+            });
+        }
+    }
+}
