@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use cerebelum_history::planted;
 use cerebelum_store::TenantId;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Runtime as Threads};
 use tokio::sync::oneshot;
 
 use crate::env::Runtime;
 use crate::shares::FairShares;
 
-/// A poll that takes this long is a long one. Guests yield every 10 ms.
+/// A poll that takes this long of a core's time is a long one. Guests yield every 10 ms.
 const LONG: Duration = Duration::from_millis(5);
 /// How much lower the priority of computing threads is.
 const NICENESS: i32 = 10;
@@ -52,8 +53,8 @@ impl Computing {
         (tenant, is_long): (TenantId, &Arc<AtomicBool>),
         turn: F,
     ) -> Turn<F> {
-        let mut turn =
-            Turn { computing: self.clone(), tenant, is_long: is_long.clone(), place: Place::Here(Box::pin(turn)) };
+        let place = Place::Here(Box::pin(turn));
+        let mut turn = Turn { computing: self.clone(), tenant, is_long: is_long.clone(), is_slow: false, place };
         if is_long.load(Ordering::Relaxed) {
             turn.go();
         }
@@ -66,6 +67,8 @@ pub(crate) struct Turn<F: Future> {
     computing: Arc<Computing>,
     tenant: TenantId,
     is_long: Arc<AtomicBool>,
+    /// Whether a poll took long: it computed, or others had the core. Only then is it worth a system call to know which.
+    is_slow: bool,
     place: Place<F>,
 }
 
@@ -97,12 +100,19 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Turn<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let since = self.computing.runtime.poll_clock();
+        let computed = self.is_slow.then(thread_cpu);
         if let Place::Here(turn) = &mut self.place {
             match turn.as_mut().poll(context) {
                 Poll::Ready(output) => return Poll::Ready(Some(output)),
                 Poll::Pending if since.is_none_or(|since| since.elapsed() < LONG) => return Poll::Pending,
                 Poll::Pending if planted("computing-beside-others") => return Poll::Pending,
-                Poll::Pending => self.go(),
+                Poll::Pending if computed.is_some_and(|before| thread_cpu().saturating_sub(before) >= LONG) => {
+                    self.go()
+                }
+                Poll::Pending => {
+                    self.is_slow = true;
+                    return Poll::Pending;
+                }
             }
         }
         let Place::There(output) = &mut self.place else { unreachable!("it went there above") };
@@ -134,7 +144,12 @@ impl<F: Future + Unpin> Future for Polled<'_, F> {
     }
 }
 
-/// Measures the longest poll of a task.
+/// The time that this thread has computed.
+fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+}
+
+/// Measures the longest poll of a task, in time of a core.
 struct Measured<F> {
     runtime: Arc<dyn Runtime>,
     longest: Duration,
@@ -145,9 +160,9 @@ impl<F: Future> Future for Measured<F> {
     type Output = (F::Output, Duration);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let since = self.runtime.poll_clock();
+        let before = self.runtime.poll_clock().map(|_| thread_cpu());
         let polled = self.task.as_mut().poll(context);
-        self.longest = self.longest.max(since.map_or(Duration::ZERO, |since| since.elapsed()));
+        self.longest = self.longest.max(before.map_or(Duration::ZERO, |before| thread_cpu().saturating_sub(before)));
         polled.map(|output| (output, self.longest))
     }
 }
@@ -160,9 +175,12 @@ mod tests {
     /// Computes for some milliseconds between yields; returns the names of the threads.
     async fn compute(ms: u64) -> Vec<String> {
         let mut threads = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..3 {
             threads.push(std::thread::current().name().unwrap_or_default().to_owned());
-            std::thread::sleep(Duration::from_millis(ms));
+            let before = thread_cpu();
+            while thread_cpu() - before < Duration::from_millis(ms) {
+                std::hint::spin_loop();
+            }
             tokio::task::yield_now().await;
         }
         threads
@@ -175,10 +193,25 @@ mod tests {
             let threads = computing.turn((TenantId(1), &is_long), compute(ms)).await.unwrap();
             threads.iter().map(|name| name == "computing").collect::<Vec<_>>()
         };
-        assert_eq!(run(0).await, [false, false]);
-        assert_eq!(run(20).await, [false, true]);
-        assert_eq!(run(20).await, [true, true]);
-        assert_eq!(run(0).await, [true, true], "it is not known yet that it became short");
-        assert_eq!(run(0).await, [false, false]);
+        assert_eq!(run(0).await, [false; 3]);
+        assert_eq!(run(20).await, [false, false, true]);
+        assert_eq!(run(20).await, [true; 3]);
+        assert_eq!(run(0).await, [true; 3], "it is not known yet that it became short");
+        assert_eq!(run(0).await, [false; 3]);
+    }
+
+    /// A busy machine makes every guest slow, and low priority would make those wait that compute for a moment only.
+    #[tokio::test]
+    async fn who_only_waits_for_a_core_stays() {
+        let (computing, is_long) = (Arc::new(Computing::new(Arc::new(ThisRuntime))), Arc::default());
+        let slow = async {
+            for _ in 0..3 {
+                std::thread::sleep(LONG * 2);
+                tokio::task::yield_now().await;
+            }
+            std::thread::current().name().map(str::to_owned)
+        };
+        let thread = computing.turn((TenantId(1), &is_long), slow).await.unwrap();
+        assert_ne!(thread.as_deref(), Some("computing"));
     }
 }

@@ -247,7 +247,7 @@ impl TenantEngine {
 fn bury(head: &ExecutionRow) -> Command {
     let failure = Failure::new(kind::CANCELLED, "the execution was terminated: its rows could not be read");
     let farewell = head.parent.as_ref().and_then(|parent| {
-        let message = parent.clone().farewell(&head.key.id, &End::Cancelled(failure))?;
+        let message = parent.clone().farewell(&head.key.id, &End::Cancelled(failure), None)?;
         Some((parent.id.clone(), Json::of(&message).to_string()))
     });
     Command::Bury { messages: farewell.into_iter().collect() }

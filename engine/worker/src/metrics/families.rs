@@ -67,7 +67,7 @@ pub(super) fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
 
 /// Lists a histogram.
 pub(super) fn histogram(registry: &mut Registry, (name, help): (&str, &str), buckets: &'static [f64]) -> Histogram {
-    let histogram = Buckets(buckets).new_metric();
+    let histogram: Histogram = Buckets(buckets).new_metric();
     registry.register(name, help, histogram.clone());
     histogram
 }

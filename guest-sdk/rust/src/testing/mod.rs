@@ -140,7 +140,7 @@ impl Local {
 
     /// Sends a signal this long after the start.
     pub fn signal_after(self, wait: impl IntoDuration, name: impl Into<String>, data: &impl Serialize) -> Self {
-        let message = Message::Signal { name: name.into(), data: script::json(encode(data)) };
+        let message = Message::Signal { name: name.into(), data: script::json(encode(data)), cause: None };
         self.later(wait, message)
     }
 

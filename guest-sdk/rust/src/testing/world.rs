@@ -161,9 +161,11 @@ impl World {
                 match decision.verdict {
                     Verdict::Approve(data) => {
                         let approval = cerebelum_history::Approval { data, by, comment: decision.comment };
-                        self.send(at, id, Message::Approved { call, id: question, approval });
+                        self.send(at, id, Message::Approved { call, id: question, approval, cause: None });
                     }
-                    Verdict::Reject(reason) => self.send(at, id, Message::Rejected { call, id: question, by, reason }),
+                    Verdict::Reject(reason) => {
+                        self.send(at, id, Message::Rejected { call, id: question, by, reason, cause: None })
+                    }
                     Verdict::Silence => {}
                 }
             }
@@ -205,7 +207,8 @@ impl World {
         if std::mem::replace(&mut seat.is_reported, true) {
             return false;
         }
-        let farewell = seat.parent.as_ref().and_then(|parent| Some((parent.id.clone(), parent.farewell(id, &end)?)));
+        let farewell =
+            seat.parent.as_ref().and_then(|parent| Some((parent.id.clone(), parent.farewell(id, &end, None)?)));
         let Some((parent, message)) = farewell else { return false };
         self.send(self.now(), &parent, message);
         true

@@ -59,7 +59,7 @@ fn a_history_that_grows_is_shown_whole_across_a_kill(database: Database) {
         }
         engine.ok(&["signal", "grows", "go", "--data", "7"]);
     }
-    engine.wait_for_end("grows");
+    assert_eq!(engine.wait_for_end("grows")["status"], "completed");
     browser.sees("#live", "Ended");
     let events = engine.json(&["status", "grows"])["events"].as_u64().unwrap();
     let script = "return [...document.querySelectorAll('.events tbody tr')].map((row) => Number(row.querySelector('th, td').textContent))";

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
-use cerebelum_history::Seed;
+use cerebelum_history::{Seed, SpanContext};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::Link;
 use serde_json::json;
@@ -321,8 +321,8 @@ fn what_ended_a_wait_is_linked_to_it(database: Database) {
         let cause = |link: &&Link| attribute(&link.attributes, "cerebelum.link").as_deref() == Some("cause");
         wait.links.iter().find(cause).map(|link| (link.trace_id.clone(), link.span_id.clone()))
     };
-    let bytes = |hex: &str| (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap());
-    let parent = (bytes(&PARENT[3..35]).collect::<Vec<u8>>(), bytes(&PARENT[36..52]).collect::<Vec<u8>>());
+    let parent: SpanContext = PARENT.parse().unwrap();
+    let parent = (parent.trace.to_vec(), parent.span.to_vec());
 
     let id = traced.engine.begin("listening", &json!({"names": ["go"]}));
     traced.engine.wait_for(&id, &["waiting"]);
