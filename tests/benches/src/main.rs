@@ -7,6 +7,7 @@ mod crashes;
 mod flood;
 mod goals;
 mod growth;
+mod live;
 mod load;
 mod pages;
 mod replay;
@@ -90,6 +91,9 @@ async fn run(scene: &mut Scene<'_>, only: Option<&str>) -> anyhow::Result<()> {
     }
     if wanted("pages") {
         pages::pages(scene).await?;
+    }
+    if wanted("live") {
+        live::live(scene).await?;
     }
     if wanted("growth") {
         growth::growth(scene).await?;

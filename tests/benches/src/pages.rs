@@ -1,8 +1,9 @@
 //! Pages of much: a list of a million executions, and an execution with a long history, asked for as a browser does, and
 //! shown in one.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -57,6 +58,10 @@ async fn list(scene: &mut Scene<'_>) -> anyhow::Result<()> {
         assert!(rows > 5, "{path} has {rows} rows: {page}");
         scene.add("pages", metric, vec![p95(&times)], None);
     }
+    let before = engine.resident_bytes();
+    let (rows, most) = exported(&engine)?;
+    anyhow::ensure!(rows > executions, "{rows} rows");
+    scene.add("pages", "export_more_mib", vec![(most.saturating_sub(before)) as f64 / f64::from(1 << 20)], None);
     let browser = Browser::open(1_280);
     let paints: Vec<f64> = (0..SHOWN).map(|_| painted(&browser, &engine, common)).collect();
     scene.add("pages", "list_paint_p95_ms", vec![p95(&paints)], None);
@@ -190,6 +195,22 @@ fn history(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let paints: Vec<f64> = (0..SHOWN).map(|_| painted(&browser, &engine, "/executions/long/history")).collect();
     scene.add("pages", "long_slow_paint_p95_ms", vec![p95(&paints)], None);
     Ok(())
+}
+
+/// The rows of the file of all executions, and the most memory that the engine had meanwhile.
+fn exported(engine: &Engine) -> anyhow::Result<(usize, u64)> {
+    let url = format!("{}/executions.csv?columns=team,region", engine.url());
+    let mut curl = Command::new("curl").args(["-sS", "--fail", &url]).stdout(Stdio::piped()).spawn()?;
+    let (mut rows, mut most) = (0, 0);
+    for line in BufReader::new(curl.stdout.take().expect("it is piped")).lines() {
+        line?;
+        rows += 1;
+        if rows % 10_000 == 0 {
+            most = most.max(engine.resident_bytes());
+        }
+    }
+    anyhow::ensure!(curl.wait()?.success(), "the file was cut off");
+    Ok((rows, most))
 }
 
 /// The times to the first byte of a page, in milliseconds, and the page. The first time is left out: it is the cold one.
