@@ -157,7 +157,14 @@ impl<'p> Drawer<'p> {
             Entry::Step(name) => name,
             Entry::Group(lines) => {
                 let within = Context { is_alone: false, ..context };
-                let ends: Vec<Tail> = lines.iter().map(|line| self.rest(line, within, before.clone())).collect();
+                let mut ends = Vec::new();
+                for line in lines {
+                    let end = self.rest(line, within, before.clone());
+                    // Of some lines nothing has begun, and nothing is left.
+                    if end != before || line.iter().any(|entry| self.reached(entry, within).is_some()) {
+                        ends.push(end);
+                    }
+                }
                 let mut tail = joined(ends, before);
                 if context.is_alone {
                     tail.extend(&self.happened.others);
@@ -193,8 +200,8 @@ impl<'p> Drawer<'p> {
                 self.branch(name, context, tail)
             }
             Entry::Group(lines) => {
-                let ends = lines.iter().map(|line| self.all(line, context, tail.clone())).collect();
-                joined(ends, tail)
+                let ends: Vec<Tail> = lines.iter().map(|line| self.all(line, context, tail.clone())).collect();
+                joined(ends.into_iter().filter(|end| *end != tail).collect(), tail)
             }
         }
     }
@@ -254,10 +261,9 @@ impl<'p> Drawer<'p> {
     }
 }
 
-/// Where the lines of a group end together. Of some of them nothing is left.
+/// Where the lines of a group end together.
 fn joined(ends: Vec<Tail>, before: Tail) -> Tail {
-    let all: Tail = ends.into_iter().filter(|end| *end != before).flatten().collect();
-    if all.is_empty() { before } else { all }
+    if ends.is_empty() { before } else { ends.into_iter().flatten().collect() }
 }
 
 impl CallBox {

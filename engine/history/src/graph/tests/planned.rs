@@ -137,7 +137,7 @@ fn a_rule_in_a_group_belongs_to_its_branch() {
     let (pay, pack) = (told.begin("pay"), told.begin("pack"));
     told.fail(pay);
     let remind = told.begin("remind");
-    assert_eq!(told.planned(), "a, pay pack, remind, (tie if true) (wait), (label), (ship)");
+    assert_eq!(told.planned(), "a, pay pack, remind, (wait) (tie if true), (label), (ship)");
     let drawn = told.drawn();
     assert_eq!((above(&drawn, "wait"), above(&drawn, "tie")), (vec!["remind".into()], vec!["pack".into()]));
     told.end(pack);
