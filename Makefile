@@ -61,7 +61,7 @@ bench: build examples
 ## make screenshots  every page in light, in dark and on a phone, in target/screenshots, to be looked at;
 ##                 PAGES= takes those whose names contain it
 screenshots: build
-	@examples/build rust
+	@examples/build
 	cargo build --release --locked --workspace --bin screenshots
 	@target/release/screenshots "$(PAGES)"
 

@@ -2,9 +2,12 @@
 //! before it began.
 //!
 //! Calls that were open at the same time stand beside each other. Calls of one kind and name in one row are one box, and
-//! rows that come again and again are shown once, with how often they came.
+//! rows that come again and again are shown once, with how often they came. What is planned stands below.
 
+mod drawn;
 mod layout;
+mod plan;
+mod planned;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,6 +15,8 @@ use crate::timeline::{BarEnd, Edge, edge};
 use crate::{CallName, End, Event, EventData, Timestamp};
 
 pub use layout::{BOX_WIDTH, Drawing, Join, Place, PlacedBox, Repeat};
+pub use plan::{Plan, Steps, Then, Way, When};
+use planned::Progress;
 
 /// The boxes of a graph. Calls that would need further boxes are counted only.
 const BOXES_MAX: usize = 200;
@@ -33,9 +38,19 @@ pub enum BoxState {
     Running,
     /// A call is open and waits: for time, a person, a signal, a child or the next attempt.
     Waiting,
+    /// The step has not begun; the plan has it.
+    Planned,
+    /// The same, if the condition of a branch above is true, or is false.
+    PlannedIf(bool),
 }
 
 impl BoxState {
+    /// Whether it is the state of a step that has not begun.
+    #[must_use]
+    pub const fn is_planned(self) -> bool {
+        matches!(self, Self::Planned | Self::PlannedIf(_))
+    }
+
     /// The state in one word.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -45,6 +60,9 @@ impl BoxState {
             Self::Cancelled => "cancelled",
             Self::Running => "running",
             Self::Waiting => "waits",
+            Self::Planned => "planned",
+            Self::PlannedIf(true) => "if true",
+            Self::PlannedIf(false) => "if false",
         }
     }
 }
@@ -108,6 +126,8 @@ pub struct Graph {
     end: Option<BoxState>,
     is_continued: bool,
     hidden_calls: u64,
+    /// How far the run is in its plan, if it has one and nobody has cancelled it.
+    progress: Option<Progress>,
 }
 
 /// A box while it is made.
@@ -139,6 +159,12 @@ struct OpenCall {
 }
 
 impl Graph {
+    /// The graph of a run that has a plan.
+    #[must_use]
+    pub fn of(plan: Plan) -> Self {
+        Self { progress: Some(Progress::new(plan)), ..Self::default() }
+    }
+
     /// Takes the next event in.
     pub fn add(&mut self, event: &Event) {
         self.position += 1;
@@ -148,6 +174,7 @@ impl Graph {
         self.last = event.at;
         match (&event.data, event.data.end()) {
             (EventData::ExecutionReopened { ordinal }, _) => self.reopen(*ordinal, event.at),
+            (EventData::CancelRequested { .. }, _) => self.progress = None,
             (_, Some(end)) => self.finish(&end),
             _ => {}
         }
@@ -156,7 +183,13 @@ impl Graph {
             return self.follow_within(&CallName { scope: event.scope.clone(), ordinal }, &edge);
         }
         match edge {
-            Edge::Begins(kind, name) => self.begin(ordinal, kind, name, event.at),
+            Edge::Begins(kind, name) => {
+                let node = self.begin(ordinal, kind, name, event.at);
+                self.hidden_calls += u64::from(node.is_none());
+                if let Some(progress) = self.progress.as_mut().filter(|_| kind == "step") {
+                    progress.begin(name, (self.position, ordinal), node);
+                }
+            }
             Edge::Retries(delay_ms) => {
                 let Some(open) = self.open.get_mut(&ordinal) else { return };
                 open.attempt_from = Timestamp(event.at.0.saturating_add(delay_ms));
@@ -194,21 +227,18 @@ impl Graph {
         }
     }
 
-    fn begin(&mut self, ordinal: u32, kind: &'static str, name: &str, at: Timestamp) {
+    /// A call begins; yields its box, unless there are too many.
+    fn begin(&mut self, ordinal: u32, kind: &'static str, name: &str, at: Timestamp) -> Option<usize> {
         if self.rows.is_empty() || self.ended_layer + 1 > self.layer {
             self.fold();
             if self.boxes >= BOXES_MAX {
-                self.hidden_calls += 1;
-                return;
+                return None;
             }
             self.layer = self.ended_layer + 1;
             self.rows.push(Row::default());
             self.places.clear();
         }
-        let Some(node) = self.node_of(kind, name, at) else {
-            self.hidden_calls += 1;
-            return;
-        };
+        let node = self.node_of(kind, name, at)?;
         let (position, above) = (self.position, &self.ended);
         let here = &mut self.nodes[node];
         here.shown.calls += 1;
@@ -221,6 +251,7 @@ impl Graph {
         self.calls.insert(ordinal, node);
         let open = OpenCall { node, layer: self.layer, position, attempt_from: at };
         self.open.insert(ordinal, open);
+        Some(node)
     }
 
     /// The box of a call in the last row; none if there are too many boxes.
@@ -368,78 +399,6 @@ impl Graph {
     #[must_use]
     pub fn end(&self) -> Option<(BoxState, bool)> {
         self.end.map(|end| (end, self.is_continued))
-    }
-
-    /// The boxes with their places, with open calls as they are at a time that is not before the last event.
-    #[must_use]
-    pub fn draw(mut self, now: Timestamp) -> Drawing {
-        self.fold();
-        self.show_open(now);
-        let number: HashMap<usize, layout::Number> = (self.rows.iter().enumerate())
-            .flat_map(|(row, made)| made.nodes.iter().enumerate().map(move |(place, node)| (*node, (row, place))))
-            .collect();
-        let place_of = |node: &usize| number.get(&self.merged(*node)).copied();
-        let mut rows = Vec::new();
-        for (row, made) in self.rows.iter().enumerate() {
-            // What comes from a later repeat is not above.
-            let above = |node: &usize| -> BTreeSet<layout::Number> {
-                let above = self.nodes[*node].above.iter().filter_map(place_of);
-                above.filter(|(of, _)| *of < row).collect()
-            };
-            rows.push(made.nodes.iter().map(|node| (self.nodes[*node].shown.clone(), above(node))).collect());
-        }
-        let repeats = self.rows.iter().enumerate().flat_map(|(row, made)| {
-            made.repeats.iter().map(move |(length, times)| Repeat {
-                from: row + 1 - length,
-                to: row,
-                times: *times,
-                track: 0,
-            })
-        });
-        let last = self.end.map(|_| self.ended.keys().filter_map(place_of).collect());
-        layout::placed(rows, last, repeats.collect())
-    }
-
-    /// Says of each box what its open calls do.
-    fn show_open(&mut self, now: Timestamp) {
-        for node in &mut self.nodes {
-            node.shown.position = node.failed_at.unwrap_or(node.shown.position);
-            node.shown.state = match () {
-                () if node.shown.failed > 0 => BoxState::Failed,
-                () if node.shown.cancelled > 0 => BoxState::Cancelled,
-                () => BoxState::Done,
-            };
-        }
-        let (is_over, mut waits) = (self.end.is_some(), HashMap::new());
-        for (call, kind) in &self.waits {
-            // A person is what a reader has to know of first.
-            if *kind == "approval" || !waits.contains_key(&outermost(call)) {
-                waits.insert(outermost(call), *kind);
-            }
-        }
-        let mut open: Vec<(u32, OpenCall)> = std::mem::take(&mut self.open).into_iter().collect();
-        open.sort_by_key(|(_, open)| std::cmp::Reverse(open.position));
-        for (ordinal, open) in open {
-            let node = self.node(open.node);
-            let shown = &mut node.shown;
-            if is_over {
-                (shown.open, shown.cancelled) = (0, shown.cancelled + shown.open);
-                shown.state = if shown.failed > 0 { BoxState::Failed } else { BoxState::Cancelled };
-                continue;
-            }
-            let waits_for = match (shown.kind, open.attempt_from <= now) {
-                ("step", true) => waits.get(&Some(ordinal)).copied(),
-                ("step", false) => Some("retry"),
-                (kind, _) => Some(kind),
-            };
-            shown.state = match shown.state {
-                BoxState::Running => BoxState::Running,
-                _ if waits_for.is_none() => BoxState::Running,
-                _ => BoxState::Waiting,
-            };
-            shown.waits_for = waits_for;
-            (shown.until, shown.position) = (now, open.position);
-        }
     }
 }
 

@@ -44,7 +44,9 @@ pub use execution::{
 };
 pub use failure::{Failure, kind};
 pub use family::{ChildStart, Parent};
-pub use graph::{BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, Place, PlacedBox, Repeat};
+pub use graph::{
+    BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, Place, PlacedBox, Plan, Repeat, Steps, Then, Way, When,
+};
 pub use guest::{Delivery, Entry, GuestInput, Level, Request, Turn};
 pub use ids::{CallName, Digest, ExecutionId, InvalidName, Position, Scope, Timestamp};
 pub use journal::NonDeterminism;
@@ -53,8 +55,8 @@ pub use limits::{
     APPROVAL_BYTES_MAX, APPROVER_BYTES_MAX, APPROVERS_MAX, ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTES_BYTES_MAX,
     ATTRIBUTES_MAX, CHILD_DEPTH_MAX, DETAILS_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, KIND_BYTES_MAX,
     LAST_CHECK_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, OPEN_CALL_BYTES_MAX, OPEN_CALLS_MAX, OPEN_CHILDREN_MAX,
-    POLL_INTERVAL_MS_MIN, RETRY_DELAY_MS_MIN, ROUND_BYTES_MAX, RUN_LOG_BYTES_MAX, STEP_DEPTH_MAX, VALUE_BYTES_MAX,
-    VALUE_DEPTH_MAX, WAIT_MS_MAX,
+    PLAN_DEPTH_MAX, PLAN_ENTRIES_MAX, POLL_INTERVAL_MS_MIN, RETRY_DELAY_MS_MIN, ROUND_BYTES_MAX, RUN_LOG_BYTES_MAX,
+    STEP_DEPTH_MAX, VALUE_BYTES_MAX, VALUE_DEPTH_MAX, WAIT_MS_MAX,
 };
 pub use open::{Attempts, CallPhase, OpenCall, OpenPoll, OpenStep, PinnedStep};
 pub use planted::planted;

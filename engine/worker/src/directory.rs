@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cerebelum_history::{Digest, Failure, Target, kind};
-use cerebelum_sandbox::{InspectError, LoadError, Manifest};
+use cerebelum_sandbox::{InspectError, LoadError, Manifest, WorkflowInfo};
 use cerebelum_store::{Component, Store, StoreError, TenantId};
 
 use crate::api::ApiError;
@@ -234,6 +234,22 @@ impl Directory {
         };
         let target = declared(current.manifest().map_err(NoProgram::EngineError)?, (local, is_step));
         Ok(target.map(|target| Target { component: Some(current.digest.clone()), ..target }))
+    }
+
+    /// What a version of a component says about a workflow of it. There is none if no name has the version any more.
+    pub(crate) async fn described(
+        &self,
+        tenant: TenantId,
+        (digest, workflow): (&Digest, &str),
+    ) -> Result<Option<WorkflowInfo>, ApiError> {
+        let find = |manifest: &Manifest| manifest.workflows.iter().find(|info| info.name == workflow).cloned();
+        let names = self.names(tenant).await.map_err(unavailable)?;
+        if let Some(named) = names.current.values().find(|named| named.digest == *digest) {
+            return Ok(named.manifest().ok().and_then(find));
+        }
+        let components = self.store.components(tenant).await.map_err(unavailable)?;
+        let component = components.iter().find(|component| component.digest == *digest);
+        Ok(component.and_then(|component| find(&manifest_of(component).ok()?)))
     }
 
     /// Resolves the workflow of a start request.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Graph, Position, SpanContext, Timeline};
+use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Graph, Plan, Position, SpanContext, Timeline};
 use cerebelum_sandbox::WorkflowInfo;
 use cerebelum_store::{
     Act, Actor, ApprovalFilter, ChildCounts, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId,
@@ -225,14 +225,26 @@ impl TenantEngine {
         Ok(timeline)
     }
 
-    /// An execution's run (the current one unless another is named) as boxes below each other, read page by page.
+    /// An execution's run (the current one unless another is named) as boxes below each other, read page by page. What
+    /// its workflow plans is below them while it is open.
     ///
     /// # Errors
     /// When there is no such execution or run, or the database does not answer.
     pub async fn graph(&self, id: &str, run: Option<u32>) -> Result<Graph, ApiError> {
-        let mut graph = Graph::default();
+        let mut graph = self.workflow_plan(id, run).await?.map(Graph::of).unwrap_or_default();
         self.each_event(id, run, |event| graph.add(event)).await?;
         Ok(graph)
+    }
+
+    /// The plan of an execution's run, if it is open and its workflow has one.
+    async fn workflow_plan(&self, id: &str, run: Option<u32>) -> Result<Option<Plan>, ApiError> {
+        let head = self.head(&self.key(id)?).await?;
+        if head.ended_at.is_some() || run.is_some_and(|run| run != head.run) {
+            return Ok(None);
+        }
+        let workflow = head.workflow.rsplit('/').next().unwrap_or_default();
+        let described = self.node.directory.described(self.tenant, (&head.digest, workflow)).await?;
+        Ok(Plan::of(described.and_then(|info| info.input_schema).as_ref()))
     }
 
     async fn each_event(&self, id: &str, run: Option<u32>, mut take: impl FnMut(&Event)) -> Result<(), ApiError> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::CallBox;
+use super::{CallBox, Way};
 
 /// The width of a box.
 pub const BOX_WIDTH: u32 = 24;
@@ -76,6 +76,12 @@ pub struct Drawing {
     pub width: u32,
     /// The number of rows.
     pub rows: usize,
+    /// The first row that is planned only, if there is a plan.
+    pub planned_from: Option<usize>,
+    /// The rules that may still count, with the steps that have them.
+    pub rules: Vec<(String, Vec<Way>)>,
+    /// The planned steps that have no box.
+    pub hidden_steps: u64,
 }
 
 /// A row of boxes, and its number within it.

@@ -1,5 +1,7 @@
 //! Histories, and the graphs that they make.
 
+mod planned;
+
 use super::*;
 use crate::{Cause, Failure, Json, Scope, StepCall};
 

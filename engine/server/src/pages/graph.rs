@@ -1,4 +1,6 @@
-//! An execution's calls as boxes and arrows, from top to bottom, as they happened.
+//! An execution's calls as boxes and arrows, from top to bottom, as they happened, and below them what is planned.
+
+mod plan;
 
 use axum::extract::State;
 use cerebelum_history::{BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, PlacedBox, Repeat};
@@ -14,6 +16,8 @@ use super::{Shown, Site};
 use crate::access::Access;
 use crate::convert::refusal;
 use crate::wording::roughly;
+
+pub(super) use plan::section as plan;
 
 /// The pixels of a unit of the drawing.
 const UNIT: u32 = 8;
@@ -56,7 +60,7 @@ pub(super) async fn show(
     let (hidden, end) = (graph.hidden_calls(), end_word(&graph));
     let drawing = graph.draw(shown.until(last));
     let path = execution_path(&id);
-    let sheet = Sheet::new(&drawing, format!("{path}/events"), run);
+    let sheet = Sheet::new(&drawing, Some(format!("{path}/events")), run);
     let body = html! {
         (heading(&summary, "graph"))
         (runs(&format!("{path}/graph"), &summary, run))
@@ -67,9 +71,14 @@ pub(super) async fn show(
         section #graph data-live {
             @if drawing.boxes.is_empty() { p.lead { "It has made no call yet." } } @else {
                 (sheet.picture(&drawing, end.as_ref()))
+                @if drawing.planned_from.is_some() {
+                    p.note { "What is dashed is planned and has not begun. A rule of the workflow may still lead elsewhere." }
+                }
                 @if hidden > 0 {
                     p.note { "And " (hidden) " more calls, which are in the " a href={ (path) "/history?run=" (run) } { "history" } "." }
                 }
+                (plan::hidden(&drawing))
+                (plan::rules(&drawing))
                 (sheet.list(&drawing, end.as_ref()))
             }
         }
@@ -84,7 +93,9 @@ fn end_word(graph: &Graph) -> Option<(BoxState, String)> {
             _ if is_continued => "goes on as a new run",
             BoxState::Failed => "failed",
             BoxState::Cancelled => "cancelled",
-            BoxState::Done | BoxState::Running | BoxState::Waiting => "completed",
+            BoxState::Done | BoxState::Running | BoxState::Waiting | BoxState::Planned | BoxState::PlannedIf(_) => {
+                "completed"
+            }
         };
         let word = match graph.hidden_calls() {
             0 => word.to_owned(),
@@ -96,16 +107,19 @@ fn end_word(graph: &Graph) -> Option<(BoxState, String)> {
 
 /// Where rows are on the page, and where boxes lead to.
 struct Sheet {
+    /// The first row that is planned only.
+    planned_from: usize,
     /// The top and the bottom of each row.
     rows: Vec<(u32, u32)>,
     width: u32,
     height: u32,
-    events: String,
+    /// The path of the events; none of what has not begun at all.
+    events: Option<String>,
     run: u32,
 }
 
 impl Sheet {
-    fn new(drawing: &Drawing, events: String, run: u32) -> Self {
+    fn new(drawing: &Drawing, events: Option<String>, run: u32) -> Self {
         let (mut rows, mut y) = (Vec::new(), MARGIN);
         for row in 0..drawing.rows {
             let levels = drawing.joins.iter().filter(|join| join.row == row).filter_map(|join| join.level);
@@ -120,26 +134,33 @@ impl Sheet {
         }
         let tracks = drawing.repeats.iter().map(|repeat| repeat.track + 1).max().unwrap_or_default();
         let tracks = u32::try_from(tracks).unwrap_or_default();
-        Self { rows, width: drawing.width * UNIT + tracks * TRACK + 2 * MARGIN, height: y + MARGIN, events, run }
+        let (width, height) = (drawing.width * UNIT + tracks * TRACK + 2 * MARGIN, y + MARGIN);
+        let planned_from = drawing.planned_from.unwrap_or(usize::MAX);
+        Self { planned_from, rows, width, height, events, run }
     }
 
     fn picture(&self, drawing: &Drawing, end: Option<&(BoxState, String)>) -> Markup {
         let half = BOX_WIDTH * UNIT / 2;
+        let (region, group) = match self.events {
+            Some(_) => ("Graph", "Calls from top to bottom"),
+            None => ("Plan", "Steps from top to bottom"),
+        };
         html! {
-            div.wide.graph tabindex="0" role="region" aria-label="Graph" {
-                svg role="group" aria-label="Calls from top to bottom" width=(self.width) height=(self.height) viewBox={ "0 0 " (self.width) " " (self.height) } {
+            div.wide.graph tabindex="0" role="region" aria-label=(region) {
+                svg role="group" aria-label=(group) width=(self.width) height=(self.height) viewBox={ "0 0 " (self.width) " " (self.height) } {
                     g aria-hidden="true" {
                         @for place in &drawing.throughs {
                             @let (top, bottom) = self.rows[place.row];
-                            path.line d={ "M" (x(place.middle)) " " (top) "V" (bottom) } {}
+                            path class=(self.line(place.row)) d={ "M" (x(place.middle)) " " (top) "V" (bottom) } {}
                         }
                         @for join in &drawing.joins { (self.join(join)) }
                         @for repeat in &drawing.repeats { (self.repeat(drawing, repeat)) }
                     }
                     g.calm { (self.pill(drawing.start.row, x(drawing.start.middle), half, "start")) }
                     @for placed in &drawing.boxes { (self.call(placed)) }
-                    @if let Some((place, (state, word))) = drawing.end.zip(end) {
-                        g.(class(*state)) { (self.pill(place.row, x(place.middle), half, word)) }
+                    @if let Some(place) = drawing.end {
+                        @let (state, word) = end.map_or((BoxState::Planned, "end"), |(state, word)| (*state, word));
+                        g.(class(state)) { (self.pill(place.row, x(place.middle), half, word)) }
                     }
                 }
             }
@@ -154,22 +175,36 @@ impl Sheet {
         }
     }
 
-    fn call(&self, PlacedBox { shown, place }: &PlacedBox) -> Markup {
+    fn call(&self, placed: &PlacedBox) -> Markup {
+        let shown = &placed.shown;
+        html! {
+            @if let Some(href) = self.href(shown) {
+                a.(class(shown.state)) href=(href) aria-label=(words(shown)) { (self.inside(placed)) }
+            } @else {
+                g.(class(shown.state)) role="img" aria-label=(words(shown)) { (self.inside(placed)) }
+            }
+        }
+    }
+
+    fn inside(&self, PlacedBox { shown, place }: &PlacedBox) -> Markup {
         let (left, top) = (x(place.middle) - BOX_WIDTH * UNIT / 2, self.rows[place.row].0);
         let open = if shown.open > 0 { " open" } else { "" };
         html! {
-            a.(class(shown.state)) href=(self.href(shown)) aria-label=(words(shown)) {
-                title { (words(shown)) }
-                rect class={ "box" (open) } x=(left) y=(top) width=(BOX_WIDTH * UNIT) height=(BOX_HEIGHT) rx="8" {}
-                rect.state x=(left) y=(top + 8) width="4" height=(BOX_HEIGHT - 16) {}
-                // What is inside is cut off at the edge of the box.
-                svg x=(left + 14) y=(top) width=(BOX_WIDTH * UNIT - 20) height=(BOX_HEIGHT) {
-                    text.soft x="0" y="18" { (kicker(shown)) }
-                    text.name x="0" y="36" { (cut(name(shown), NAME_LETTERS_MAX)) }
-                    text.word x="0" y="54" { (sign(shown)) " " (state(shown)) }
-                }
+            title { (words(shown)) }
+            rect class={ "box" (open) } x=(left) y=(top) width=(BOX_WIDTH * UNIT) height=(BOX_HEIGHT) rx="8" {}
+            rect.state x=(left) y=(top + 8) width="4" height=(BOX_HEIGHT - 16) {}
+            // What is inside is cut off at the edge of the box.
+            svg x=(left + 14) y=(top) width=(BOX_WIDTH * UNIT - 20) height=(BOX_HEIGHT) {
+                text.soft x="0" y="18" { (kicker(shown)) }
+                text.name x="0" y="36" { (cut(name(shown), NAME_LETTERS_MAX)) }
+                text.word x="0" y="54" { (sign(shown)) " " (state(shown)) }
             }
         }
+    }
+
+    /// The class of the lines that lead to a row.
+    fn line(&self, row: usize) -> &'static str {
+        if row < self.planned_from { "line" } else { "line ahead" }
     }
 
     fn join(&self, join: &Join) -> Markup {
@@ -178,11 +213,12 @@ impl Sheet {
         let bus = above + 12 + level * LEVEL;
         let ends = || join.from.iter().copied().chain(join.to.iter().map(|(to, _)| *to));
         let (left, right) = (ends().min().unwrap_or_default(), ends().max().unwrap_or_default());
+        let line = self.line(join.row);
         html! {
-            @for from in &join.from { path.line d={ "M" (x(*from)) " " (above) "V" (bus) } {} }
-            @if left < right { path.line d={ "M" (x(left)) " " (bus) "H" (x(right)) } {} }
+            @for from in &join.from { path class=(line) d={ "M" (x(*from)) " " (above) "V" (bus) } {} }
+            @if left < right { path class=(line) d={ "M" (x(left)) " " (bus) "H" (x(right)) } {} }
             @for (to, is_box) in &join.to {
-                path.line d={ "M" (x(*to)) " " (bus) "V" (below) } {}
+                path class=(line) d={ "M" (x(*to)) " " (bus) "V" (below) } {}
                 @if *is_box { path.head d={ "M" (x(*to)) " " (below) "l-4 -7h8z" } {} }
             }
         }
@@ -216,7 +252,10 @@ impl Sheet {
                         li {
                             @for (number, placed) in row.iter().enumerate() {
                                 @if number > 0 { span.note { "; beside it " } }
-                                a href=(self.href(&placed.shown)) { (words(&placed.shown)) }
+                                @match self.href(&placed.shown) {
+                                    Some(href) => a href=(href) { (words(&placed.shown)) },
+                                    None => (words(&placed.shown)),
+                                }
                             }
                         }
                     }
@@ -229,8 +268,10 @@ impl Sheet {
         }
     }
 
-    fn href(&self, shown: &CallBox) -> String {
-        format!("{}/{}?run={}", self.events, shown.position, self.run)
+    /// The event of a call, if the call has begun.
+    fn href(&self, shown: &CallBox) -> Option<String> {
+        let events = self.events.as_ref().filter(|_| !shown.state.is_planned())?;
+        Some(format!("{events}/{}?run={}", shown.position, self.run))
     }
 }
 
@@ -245,6 +286,7 @@ fn class(state: BoxState) -> &'static str {
         BoxState::Cancelled => "over",
         BoxState::Running => "busy",
         BoxState::Waiting => "held",
+        BoxState::Planned | BoxState::PlannedIf(_) => "ahead",
     }
 }
 
@@ -256,6 +298,8 @@ fn sign(shown: &CallBox) -> &'static str {
         BoxState::Running => "●",
         BoxState::Waiting if shown.waits_for == Some("approval") => "?",
         BoxState::Waiting => "◌",
+        BoxState::Planned => "○",
+        BoxState::PlannedIf(_) => "◇",
     }
 }
 
@@ -281,6 +325,7 @@ fn state(shown: &CallBox) -> String {
     let took = roughly(shown.until.0.saturating_sub(shown.from.0));
     let word = shown.state.word();
     match () {
+        () if shown.state.is_planned() => word.to_owned(),
         () if shown.calls > 1 && shown.state == BoxState::Failed => {
             format!("{} of {} failed", shown.failed, shown.calls)
         }
@@ -301,7 +346,8 @@ fn words(shown: &CallBox) -> String {
         _ => format!("{} {}", capital(shown.kind), cut(name(shown), WORD_LETTERS_MAX)),
     };
     let many = |count: u64, word: &str| (count > 0).then(|| format!(", {count} {word}"));
-    let calls = (shown.calls > 1).then(|| format!(", {} calls", shown.calls));
+    let of = if shown.state.is_planned() { "steps" } else { "calls" };
+    let calls = (shown.calls > 1).then(|| format!(", {} {of}", shown.calls));
     let within = shown.within.iter().map(|(kind, count)| match count {
         1 => (*kind).to_owned(),
         count => format!("{kind} × {count}"),

@@ -82,6 +82,7 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
                 button.main { "Start" }
             }
         }
+        (super::graph::plan(found.input_schema.as_ref()))
         @if let Some(schema) = schema { details #schema { summary { "Schema of the input" } (super::parts::value(schema)) } }
     };
     Ok(layout::page(&Frame::new(format!("Start {workflow}"), &access.caller, "Components"), &body))

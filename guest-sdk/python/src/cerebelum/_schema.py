@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 # Limits a workflow's clean-up after a cancel, in its input schema.
 CANCEL_GRACE_KEYWORD = "x-cerebelum-cancel-grace-ms"
+# The plan of a timeline, in the same place.
+PLAN_KEYWORD = "x-cerebelum-plan"
 # A schema; True admits everything.
 Schema = dict[str, Any] | bool
 
@@ -62,14 +64,20 @@ def of_signature(signature: Signature) -> tuple[str | None, str | None]:
 def of_workflow(workflow: Workflow) -> tuple[str | None, str | None]:
     """The schemas of what a workflow takes and returns. A timeline has none: its steps' hints speak for themselves.
 
-    The first one also tells the engine how long clean-up may take after a cancel, if that is limited.
+    The first one also tells the engine how long clean-up may take after a cancel, if that is limited, and the plan of a
+    timeline.
     """
     takes, gives = (None, None) if workflow.is_timeline else of_signature(workflow.signature)
-    if workflow.cancel_grace_ms is None:
+    more: dict[str, Any] = {}
+    if workflow.cancel_grace_ms is not None:
+        more[CANCEL_GRACE_KEYWORD] = workflow.cancel_grace_ms
+    if workflow.plan is not None:
+        more[PLAN_KEYWORD] = workflow.plan
+    if not more:
         return takes, gives
     members = {} if takes is None else json.loads(takes)
     members = members if isinstance(members, dict) else {}
-    return json.dumps(members | {CANCEL_GRACE_KEYWORD: workflow.cancel_grace_ms}), gives
+    return json.dumps(members | more), gives
 
 
 def of_hint(hint: Any) -> dict[str, Any] | None:

@@ -62,6 +62,18 @@ class Workflow:
             self._definition = build(self.function, self.name)
         return self._definition
 
+    @property
+    def plan(self) -> dict[str, Any] | None:
+        """The plan of a timeline, as the engine draws it; None of an `async def`, and while there are problems."""
+        if not self.is_timeline:
+            return None
+        from .timeline.plan import plan_of
+
+        try:
+            return plan_of(self.definition)
+        except WorkflowDefinitionError:
+            return None
+
     def validate(self) -> ValidationReport:
         """All errors and warnings at once, without raising."""
         from .timeline.validate import report

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection};
-use test_engine::{Database, Engine, Scratch, component, scratch, until};
+use test_engine::{Cloud, Database, Engine, Scratch, component, scratch, until};
 
 use crate::Browser;
 
@@ -26,6 +26,7 @@ pub struct Gallery {
     pub pages: Vec<(String, String, Who)>,
     admin: Option<String>,
     viewer: Option<String>,
+    cloud: Option<Cloud>,
     _keys: Scratch,
 }
 
@@ -61,7 +62,7 @@ impl Gallery {
             ("error-no-page", "/nowhere"),
         ];
         let pages = paths.map(|(name, path)| (format!("empty-{name}"), path.to_owned(), Who::Admin)).to_vec();
-        Self { engine, pages, admin: None, viewer: None, _keys: scratch() }
+        Self { engine, pages, admin: None, viewer: None, cloud: None, _keys: scratch() }
     }
 
     /// An engine with executions in every state, questions, links, jobs, tenants, secrets and tokens.
@@ -75,7 +76,8 @@ impl Gallery {
         std::fs::write(&file, "1".repeat(64)).unwrap();
         let settings = [("SECRETS_KEY", file.to_str().unwrap()), ("HIBERNATE_AFTER", "10ms")];
         let engine = Engine::start_with(Database::Sqlite, &settings);
-        let mut gallery = Self { engine, pages: Vec::new(), admin: None, viewer: None, _keys: keys };
+        let cloud = Some(Cloud::start());
+        let mut gallery = Self { engine, pages: Vec::new(), admin: None, viewer: None, cloud, _keys: keys };
         gallery.ok(&["upload", &component("test-guests"), "--name", "guests"]);
         gallery.park("stuck");
         gallery.admin = Some(token(&gallery.engine, "", "ada", "admin"));
@@ -125,6 +127,7 @@ impl Gallery {
         // It asks for hosts and secrets, which only an admin grants.
         self.engine.ok(&["upload", &component("droplet-deployment"), "--name", "deployments", "--token", &developer]);
         self.executions();
+        self.timelines();
         self.questions();
         self.administration();
         self.login_and_errors();
@@ -177,6 +180,17 @@ impl Gallery {
         self.of_execution("loop", &["/history?to=200", "/graph"]);
         self.of_execution("charge-retrying", &["/at/4", "/logs"]);
         self.of_execution(&long, &["", "/timeline", "/tree", "/events/1"]);
+    }
+
+    /// A timeline with a plan, before its start and in its middle.
+    fn timelines(&mut self) {
+        self.ok(&["upload", &component("python-onboarding"), "--name", "people", "--accept"]);
+        let url = self.cloud.as_ref().map(|cloud| cloud.url().to_owned());
+        let person = json!({"base_url": url, "name": "Ada Lovelace"}).to_string();
+        self.ok(&["start", "people/onboarding", "--id", "onboarding-ada", "--input", &person]);
+        self.wait_for("onboarding-ada", "waiting-for-approval");
+        self.of_execution("onboarding-ada", &["", "/graph"]);
+        self.show("start-plan", "/start/people/onboarding", Who::Admin);
     }
 
     fn of_execution(&mut self, id: &str, pages: &[&str]) {

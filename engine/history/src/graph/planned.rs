@@ -1,0 +1,273 @@
+//! What is planned, below what happened: the steps of a plan that the run has not called yet.
+//!
+//! The newest call of a step of the timeline says how far a run is; what stands behind that step is still to come. Going
+//! back is a newer call of an earlier step, so what is behind that one is to come again.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::layout::{Made, Number};
+use super::plan::{Entry, Line, Plan, Then, Way, When, names_of};
+use super::{BOXES_MAX, BoxState, CallBox, ROW_BOXES_MAX};
+use crate::Timestamp;
+
+/// What follows the boxes that are already drawn leads down from these.
+type Tail = BTreeSet<Number>;
+
+/// The plan of a run, and how far the run is.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    plan: Plan,
+    /// The newest call of each step of the plan, if there was one.
+    latest: HashMap<String, Option<LatestCall>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LatestCall {
+    position: u64,
+    ordinal: u32,
+    /// Its box, unless there were too many.
+    node: Option<usize>,
+}
+
+impl Progress {
+    pub(super) fn new(plan: Plan) -> Self {
+        let mut names = Vec::new();
+        plan.lines().for_each(|line| names_of(line, &mut names));
+        let latest = names.into_iter().map(|name| (name.to_owned(), None)).collect();
+        Self { plan, latest }
+    }
+
+    /// A step begins.
+    pub(super) fn begin(&mut self, name: &str, (position, ordinal): (u64, u32), node: Option<usize>) {
+        if let Some(latest) = self.latest.get_mut(name) {
+            *latest = Some(LatestCall { position, ordinal, node });
+        }
+    }
+
+    /// Adds rows with what is planned. `leaves` are the boxes that nothing is below of.
+    pub(super) fn drawn<'r>(&'r self, happened: &Happened<'r>, rows: &'r mut Vec<Vec<Made>>) -> Planned {
+        let (mut targets, mut sides) = (Vec::new(), Vec::new());
+        for Way { when, then } in self.plan.rules.values().flatten() {
+            if let Then::Steps(steps) = then {
+                targets.extend(steps.names());
+                if matches!(when, When::Condition(_)) {
+                    sides.extend(steps.names());
+                }
+            }
+        }
+        let from = rows.len();
+        let mut drawer = Drawer {
+            progress: self,
+            happened,
+            rows,
+            targets: targets.into_iter().collect(),
+            sides: sides.into_iter().collect(),
+            unfolded: HashSet::new(),
+            boxes: 0,
+            made: Planned { from, ..Planned::default() },
+        };
+        let context = Context { is_timeline: true, is_alone: true, since: 0, state: BoxState::Planned };
+        let tail = drawer.rest(&self.plan.line, context, happened.leaves.clone());
+        let mut planned = drawer.made;
+        planned.last = tail.into_iter().collect();
+        planned
+    }
+}
+
+/// What of a graph the planned part is joined to.
+pub(super) struct Happened<'g> {
+    /// The boxes that nothing stands below of.
+    pub(super) leaves: Tail,
+    /// Those of them that are no steps of the plan.
+    pub(super) others: Tail,
+    pub(super) place_of: &'g dyn Fn(usize) -> Option<Number>,
+    pub(super) is_open: &'g dyn Fn(u32) -> bool,
+}
+
+/// The planned part of a drawing.
+#[derive(Debug, Default)]
+pub(super) struct Planned {
+    /// The first of its rows.
+    pub(super) from: usize,
+    /// What leads to the end.
+    pub(super) last: Vec<Number>,
+    /// The rules that may still count, with their steps.
+    pub(super) rules: Vec<(String, Vec<Way>)>,
+    /// The steps that have no box, because too many are planned.
+    pub(super) hidden: u64,
+}
+
+/// Where a line stands.
+#[derive(Clone, Copy)]
+struct Context {
+    /// Whether it is (part of) the timeline, and not the target of a rule.
+    is_timeline: bool,
+    /// Whether nothing else of the plan runs beside it.
+    is_alone: bool,
+    /// Calls up to this position do not count.
+    since: u64,
+    state: BoxState,
+}
+
+struct Drawer<'p> {
+    progress: &'p Progress,
+    happened: &'p Happened<'p>,
+    rows: &'p mut Vec<Vec<Made>>,
+    /// The steps to which rules lead, and those of them that are sides of a branch.
+    targets: HashSet<&'p str>,
+    sides: HashSet<&'p str>,
+    /// The steps whose rules are drawn or listed; each is once.
+    unfolded: HashSet<&'p str>,
+    boxes: usize,
+    made: Planned,
+}
+
+impl<'p> Drawer<'p> {
+    /// Draws what is left of a line.
+    fn rest(&mut self, line: &'p Line, context: Context, mut tail: Tail) -> Tail {
+        let reached = line.iter().enumerate().filter_map(|(at, entry)| Some((self.reached(entry, context)?, at))).max();
+        let mut left = line.as_slice();
+        let mut since = context.since;
+        if let Some((position, at)) = reached {
+            tail = self.under_way(&line[at], context, tail);
+            (left, since) = (&line[at + 1..], position);
+        }
+        for entry in left {
+            tail = self.planned(entry, Context { since, ..context }, tail);
+        }
+        tail
+    }
+
+    /// The position of the newest call in an entry that says how far the line is. A step to which a rule leads may have
+    /// been called ahead of its place.
+    fn reached(&self, entry: &'p Entry, context: Context) -> Option<u64> {
+        let mut names = Vec::new();
+        names_of(std::slice::from_ref(entry), &mut names);
+        let names = names.into_iter().filter(|name| !context.is_timeline || !self.targets.contains(name));
+        names.filter_map(|name| self.latest(name, context.since)).map(|latest| latest.position).max()
+    }
+
+    fn latest(&self, name: &str, since: u64) -> Option<LatestCall> {
+        self.progress.latest.get(name).copied().flatten().filter(|latest| latest.position > since)
+    }
+
+    /// Draws what is left of an entry that has begun.
+    fn under_way(&mut self, entry: &'p Entry, context: Context, before: Tail) -> Tail {
+        let name = match entry {
+            Entry::Step(name) => name,
+            Entry::Group(lines) => {
+                let within = Context { is_alone: false, ..context };
+                let mut ends = Vec::new();
+                for line in lines {
+                    let end = self.rest(line, within, before.clone());
+                    // Of some lines nothing has begun, and nothing is left.
+                    if end != before || line.iter().any(|entry| self.reached(entry, within).is_some()) {
+                        ends.push(end);
+                    }
+                }
+                let mut tail = joined(ends, before);
+                if context.is_alone {
+                    tail.extend(&self.happened.others);
+                }
+                return tail;
+            }
+        };
+        let Some(latest) = self.latest(name, context.since) else { return before };
+        let here = latest.node.and_then(self.happened.place_of).map(|number| Tail::from([number]));
+        let tail = if context.is_alone { self.happened.leaves.clone() } else { here.unwrap_or(before) };
+        let ways = self.ways(name);
+        for Way { then, .. } in ways {
+            if let Then::Steps(steps) = then {
+                let target = Context { is_timeline: false, since: latest.position, ..context };
+                if steps.0.iter().any(|entry| self.reached(entry, target).is_some()) {
+                    return self.rest(&steps.0, target, tail);
+                }
+            }
+        }
+        if (self.happened.is_open)(latest.ordinal) { self.branch(name, context, tail) } else { tail }
+    }
+
+    /// Draws an entry that has not begun.
+    fn planned(&mut self, entry: &'p Entry, context: Context, tail: Tail) -> Tail {
+        match entry {
+            Entry::Step(name) => {
+                // A branch alone decides about its sides, and what a rule has called does not run again at its place.
+                let is_moved = self.targets.contains(name.as_str()) && self.latest(name, context.since).is_some();
+                if context.is_timeline && (self.sides.contains(name.as_str()) || is_moved) {
+                    return tail;
+                }
+                let tail = self.add(name, context.state, tail);
+                self.branch(name, context, tail)
+            }
+            Entry::Group(lines) => {
+                let ends: Vec<Tail> = lines.iter().map(|line| self.all(line, context, tail.clone())).collect();
+                joined(ends.into_iter().filter(|end| *end != tail).collect(), tail)
+            }
+        }
+    }
+
+    fn all(&mut self, line: &'p Line, context: Context, tail: Tail) -> Tail {
+        line.iter().fold(tail, |tail, entry| self.planned(entry, context, tail))
+    }
+
+    /// Draws both sides of a step's branch beside each other, and lists the step's rules.
+    fn branch(&mut self, name: &'p str, context: Context, tail: Tail) -> Tail {
+        let ways = self.ways(name);
+        if ways.is_empty() || !self.unfolded.insert(name) {
+            return tail;
+        }
+        self.made.rules.push((name.to_owned(), ways.to_vec()));
+        let mut ends = Tail::new();
+        for is_true in [true, false] {
+            let side = ways.iter().find(|way| way.when == When::Condition(is_true)).map(|way| &way.then);
+            match side {
+                Some(Then::Steps(steps)) => {
+                    let context = Context { is_timeline: false, state: BoxState::PlannedIf(is_true), ..context };
+                    ends.extend(self.all(&steps.0, context, tail.clone()));
+                }
+                None => ends.extend(&tail),
+                Some(Then::Retry(_) | Then::BackTo(_) | Then::SkipTo(_) | Then::Fail | Then::End) => {}
+            }
+        }
+        if ends.is_empty() { tail } else { ends }
+    }
+
+    fn ways(&self, name: &str) -> &'p [Way] {
+        self.progress.plan.rules.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds a box below these, in the first row that is free of them.
+    fn add(&mut self, name: &str, state: BoxState, above: Tail) -> Tail {
+        if self.boxes >= BOXES_MAX {
+            self.made.hidden += 1;
+            return above;
+        }
+        let row = above.iter().map(|(row, _)| row + 1).max().unwrap_or_default().max(self.made.from);
+        if row == self.rows.len() {
+            self.rows.push(Vec::new());
+        }
+        let boxes = &mut self.rows[row];
+        if boxes.len() < ROW_BOXES_MAX {
+            self.boxes += 1;
+            boxes.push((CallBox::planned(Some(name.to_owned()), state), above));
+        } else if let Some((last, over)) = boxes.get_mut(ROW_BOXES_MAX) {
+            last.calls += 1;
+            over.extend(above);
+        } else {
+            self.boxes += 1;
+            boxes.push((CallBox::planned(None, BoxState::Planned), above));
+        }
+        Tail::from([(row, boxes.len() - 1)])
+    }
+}
+
+/// Where the lines of a group end together.
+fn joined(ends: Vec<Tail>, before: Tail) -> Tail {
+    if ends.is_empty() { before } else { ends.into_iter().flatten().collect() }
+}
+
+impl CallBox {
+    fn planned(name: Option<String>, state: BoxState) -> Self {
+        Self { calls: 1, state, ..Self::new(("step", name), Timestamp::default(), 0) }
+    }
+}

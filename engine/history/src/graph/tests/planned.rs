@@ -1,0 +1,219 @@
+//! Plans, and what of them is drawn at each point of a run.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn plan(value: &Value) -> Option<Plan> {
+    Plan::of(Some(&Json::of(&json!({"type": "object", "x-cerebelum-plan": value}))))
+}
+
+fn told(steps: &Value, rules: &Value) -> Told {
+    let plan = plan(&json!({"steps": steps, "rules": rules})).unwrap();
+    Told { graph: Graph::of(plan), ..Told::default() }
+}
+
+impl Told {
+    /// The boxes of each row: what is planned is in brackets, `(name)`, `(name if true)`.
+    fn planned(&self) -> String {
+        let drawn = self.drawn();
+        let mut rows = vec![Vec::new(); drawn.rows];
+        for PlacedBox { shown, place } in &drawn.boxes {
+            let name = shown.name.clone().unwrap_or_else(|| format!("…{}", shown.calls));
+            rows[place.row].push(match shown.state {
+                BoxState::Planned => format!("({name})"),
+                BoxState::PlannedIf(_) => format!("({name} {})", shown.state.word()),
+                _ if name.is_empty() => shown.kind.to_owned(),
+                _ => name,
+            });
+        }
+        let rows: Vec<String> = rows.iter().filter(|row| !row.is_empty()).map(|row| row.join(" ")).collect();
+        rows.join(", ")
+    }
+}
+
+#[test]
+fn what_is_left_of_a_plan_stands_below_what_happened() {
+    let mut told = told(&json!(["a", [["b"], ["c", "d"]], "e"]), &json!({}));
+    assert_eq!(told.planned(), "(a), (b) (c), (d), (e)");
+    let drawn = told.drawn();
+    assert_eq!((above(&drawn, "a"), above(&drawn, "c")), (vec!["start".into()], vec!["a".into()]));
+    assert_eq!((above(&drawn, "e"), drawn.planned_from), (vec!["b".into(), "d".into()], Some(1)));
+    assert_eq!((drawn.end.unwrap().row, told.graph.end()), (5, None));
+    told.run(&["a"]);
+    assert_eq!(told.planned(), "a, (b) (c), (d), (e)");
+    let (b, c) = (told.begin("b"), told.begin("c"));
+    assert_eq!(told.planned(), "a, b c, (d), (e)");
+    let drawn = told.drawn();
+    assert_eq!((above(&drawn, "d"), above(&drawn, "e")), (vec!["c".into()], vec!["b".into(), "d".into()]));
+    assert_eq!(drawn.planned_from, Some(3));
+    told.end(c);
+    let d = told.begin("d");
+    told.end(d);
+    assert_eq!((told.planned().as_str(), above(&told.drawn(), "e")), ("a, b c, d, (e)", vec!["b".into(), "d".into()]));
+    told.end(b);
+    let e = told.begin("e");
+    assert_eq!(told.planned(), "a, b c, d, e");
+    assert!(told.drawn().end.is_some(), "the end is planned");
+    told.end(e);
+    told.event("", EventData::ExecutionCompleted { output: Json::null() });
+    assert_eq!((told.planned().as_str(), told.drawn().planned_from), ("a, b c, d, e", None));
+}
+
+#[test]
+fn nothing_is_planned_after_the_end_nor_after_a_cancel() {
+    let mut failed = told(&json!(["a", "b", "c"]), &json!({}));
+    let a = failed.begin("a");
+    failed.fail(a);
+    assert_eq!(failed.planned(), "a, (b), (c)");
+    failed.event("", EventData::ExecutionFailed { failure: Failure::new("f", "m") });
+    assert_eq!((failed.planned().as_str(), failed.drawn().planned_from), ("a", None));
+    failed.event("", EventData::ExecutionReopened { ordinal: a });
+    assert_eq!(failed.planned(), "a, (b), (c)");
+    failed.event("", EventData::CancelRequested { until: None });
+    assert_eq!((failed.planned().as_str(), failed.drawn().end), ("a", None));
+}
+
+#[test]
+fn going_back_plans_anew_and_a_jump_ahead_leaves_out_what_is_between() {
+    let rules = json!({"c": [{"when": {"is": "again"}, "then": {"back-to": "a"}},
+        {"when": {"is": "good"}, "then": {"skip-to": "e"}}]});
+    let mut told = told(&json!(["a", "b", "c", "d", "e", "f"]), &rules);
+    told.run(&["a", "b", "c"]);
+    assert_eq!(told.planned(), "a, b, c, (d), (e), (f)");
+    told.run(&["a"]);
+    assert_eq!(told.planned(), "a, b, c, a, (b), (c), (d), (e), (f)");
+    told.run(&["b", "c", "e"]);
+    assert_eq!(told.planned(), "a, b, c, e, (f)");
+}
+
+#[test]
+fn both_sides_of_a_branch_are_planned_until_one_is_taken() {
+    let rules = json!({"s": [{"when": true, "then": ["yes", "more"]}, {"when": false, "then": ["no"]}]});
+    let timeline = json!(["s", "yes", "more", "no", "last"]);
+    let mut side = told(&timeline, &rules);
+    let both = "(yes if true) (no if false), (more if true), (last)";
+    assert_eq!(side.planned(), format!("(s), {both}"));
+    assert_eq!(above(&side.drawn(), "last"), ["more", "no"]);
+    assert_eq!(side.drawn().rules.len(), 1);
+    let s = side.begin("s");
+    assert_eq!(side.planned(), format!("s, {both}"));
+    side.end(s);
+    side.run(&["yes"]);
+    assert_eq!((side.planned().as_str(), side.drawn().rules.len()), ("s, yes, (more), (last)", 0));
+    side.run(&["more"]);
+    assert_eq!(side.planned(), "s, yes, more, (last)");
+    // Without a side for one case, the line goes on past the other side.
+    let rules = json!({"s": [{"when": true, "then": ["yes"]}]});
+    let past = told(&json!(["s", "last"]), &rules);
+    assert_eq!(
+        (past.planned().as_str(), above(&past.drawn(), "last")),
+        ("(s), (yes if true), (last)", vec!["s".into(), "yes".into()])
+    );
+}
+
+#[test]
+fn the_steps_to_which_a_rule_leads_are_planned_once_it_has_led_there() {
+    let rules = json!({"pay": [{"when": "failed", "then": ["remind", "wait"]}, {"when": "returned", "then": "end"}]});
+    let mut told = told(&json!(["pay", "wait", "ship"]), &rules);
+    assert_eq!(told.planned(), "(pay), (wait), (ship)");
+    let pay = told.begin("pay");
+    told.fail(pay);
+    told.run(&["remind"]);
+    // What a rule has called does not run again at its place.
+    assert_eq!(told.planned(), "pay, remind, (wait), (wait), (ship)");
+    told.run(&["wait"]);
+    assert_eq!(told.planned(), "pay, remind, wait, (ship)");
+    assert_eq!(above(&told.drawn(), "ship"), ["wait"]);
+}
+
+#[test]
+fn a_rule_in_a_group_belongs_to_its_branch() {
+    let rules =
+        json!({"pay": [{"when": "failed", "then": ["remind", "wait"]}], "pack": [{"when": true, "then": ["tie"]}]});
+    let mut told = told(&json!(["a", [["pay"], ["pack", "label"], ["tie"]], "ship"]), &rules);
+    assert_eq!(told.planned(), "(a), (pay) (pack), (tie if true), (label), (ship)");
+    told.run(&["a"]);
+    let (pay, pack) = (told.begin("pay"), told.begin("pack"));
+    told.fail(pay);
+    let remind = told.begin("remind");
+    assert_eq!(told.planned(), "a, pay pack, remind, (wait) (tie if true), (label), (ship)");
+    let drawn = told.drawn();
+    assert_eq!((above(&drawn, "wait"), above(&drawn, "tie")), (vec!["remind".into()], vec!["pack".into()]));
+    told.end(pack);
+    told.end(remind);
+    let label = told.begin("label");
+    assert_eq!(told.planned(), "a, pay pack, remind, label, (wait), (ship)");
+    told.end(label);
+    told.run(&["wait"]);
+    assert_eq!(
+        (told.planned().as_str(), above(&told.drawn(), "ship").len()),
+        ("a, pay pack, remind, label, wait, (ship)", 2)
+    );
+}
+
+#[test]
+fn a_wait_before_a_repetition_leads_to_what_is_planned() {
+    let rules = json!({"pay": [{"when": "failed", "then": {"retry": 3}}]});
+    let mut told = told(&json!(["pay", "ship"]), &rules);
+    let pay = told.begin("pay");
+    assert_eq!(told.drawn().rules, [("pay".to_owned(), vec![Way { when: When::Failed, then: Then::Retry(3) }])]);
+    told.fail(pay);
+    told.sleep();
+    assert_eq!((told.planned().as_str(), above(&told.drawn(), "ship")), ("pay, sleep, (ship)", vec![String::new()]));
+}
+
+#[test]
+fn rules_that_lead_to_each_other_are_drawn_once() {
+    let to = |step: &str| json!([{"when": true, "then": [step]}, {"when": false, "then": [step, step]}]);
+    let told = told(&json!(["a", "z"]), &json!({"a": to("b"), "b": to("c"), "c": to("b")}));
+    assert_eq!((told.drawn().boxes.len(), told.drawn().rules.len()), (1 + 3 + 3 + 3 + 1, 3), "{}", told.planned());
+}
+
+#[test]
+fn a_wide_and_a_long_plan_are_bounded() {
+    let names = |count: u32| (0..count).map(|number| format!("s{number}")).collect::<Vec<_>>();
+    let wide: Vec<_> = names(100).into_iter().map(|name| vec![name]).collect();
+    let wide = told(&json!([wide, "last"]), &json!({}));
+    let others = wide.drawn().boxes.into_iter().find(|placed| placed.shown.name.is_none()).unwrap();
+    assert_eq!((others.place.row, others.shown.calls, wide.drawn().boxes.len()), (1, 88, 14));
+    assert_eq!(wide.drawn().joins.iter().map(|join| join.from.len()).max(), Some(13));
+    let long = told(&json!(names(400)), &json!({})).drawn();
+    assert_eq!((long.boxes.len(), long.hidden_steps), (BOXES_MAX, 200));
+}
+
+#[test]
+fn what_cannot_be_read_as_a_plan_is_none() {
+    let nested = |depth: usize| (0..depth).fold(json!(["a"]), |inner, _| json!([[inner]]));
+    let with_rule = |way: Value| json!({"steps": ["a"], "rules": {"a": [way]}});
+    for (good, value) in [
+        (true, json!({"steps": ["a"]})),
+        (true, json!({"steps": vec!["a"; 500]})),
+        (true, json!({"steps": ["a"], "rules": {}, "more": "later"})),
+        (true, json!({"steps": nested(16)})),
+        (true, with_rule(json!({"when": {"is": 7}, "then": {"skip-to": "b"}}))),
+        (true, with_rule(json!({"when": "ended", "then": "fail"}))),
+        (false, json!(null)),
+        (false, json!(["a"])),
+        (false, json!({"steps": []})),
+        (false, json!({"steps": [7]})),
+        (false, json!({"steps": [""]})),
+        (false, json!({"steps": ["n".repeat(257)]})),
+        (false, json!({"steps": ["a", []]})),
+        (false, json!({"steps": ["a", [[]]]})),
+        (false, json!({"steps": vec!["a"; 501]})),
+        (false, json!({"steps": nested(17)})),
+        (false, json!({"steps": ["a"], "rules": []})),
+        (false, json!({"steps": ["a"], "rules": {"a": "end"}})),
+        (false, with_rule(json!({"when": "sometimes", "then": "end"}))),
+        (false, with_rule(json!({"when": "failed"}))),
+        (false, with_rule(json!({"when": "failed", "then": {"retry": -1}}))),
+        (false, with_rule(json!({"when": "failed", "then": {"retry": 1, "skip-to": "b"}}))),
+        (false, with_rule(json!({"when": "failed", "then": []}))),
+    ] {
+        assert_eq!(plan(&value).is_some(), good, "{value}");
+    }
+    assert_eq!((Plan::of(None), Plan::of(Some(&Json::of(&true)))), (None, None));
+    let twice = r#"{"x-cerebelum-plan": {"steps": ["a"]}, "x-cerebelum-plan": {"steps": ["b"]}}"#;
+    assert_eq!(Plan::of(Some(&Json::parse(twice).unwrap())), None);
+}
