@@ -60,7 +60,7 @@ fn a_family_is_found_from_each_of_its_members(database: Database) {
     assert_eq!(engine.wait_for_end("g")["status"], "failed");
     let failed = tree(&engine, "g");
     assert!(failed.contains("1 child: ") && failed.contains("?status=failed\">1 failed</a>"), "{failed}");
-    assert!(tree(&engine, "gate-keeper").contains("<span class=\"wrong\"> 1 failed</span>"));
+    assert!(tree(&engine, "gate-keeper").contains("<span class=\"wrong\">1 failed</span>"));
     // What has been deleted is named, and does not hide its children.
     engine.ok(&["delete", "many"]);
     let orphan = tree(&engine, child);
