@@ -52,7 +52,7 @@ impl Goal {
             ("pages", metric) if metric.ends_with("_kb") => Self::AtMost(250.0),
             ("pages", metric) if metric.ends_with("_elements") => Self::AtMost(3_000.0),
             ("live", "visible_p99_ms") => Self::AtMost(300.0),
-            ("live", "steps_ratio_beside_500_pages") => Self::AtLeast(0.95),
+            ("live", "steps_ratio_beside_400_pages") => Self::AtLeast(0.95),
             (workload, "exponent" | "exponent_after_kill") if workload.starts_with("growth-") => Self::AtMost(1.15),
             _ => return None,
         })

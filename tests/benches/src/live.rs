@@ -1,4 +1,4 @@
-//! Pages that are open: how soon they show what has happened, and what five hundred of them cost.
+//! Pages that are open: how soon they show what has happened, and what four hundred of them cost.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -13,11 +13,11 @@ use crate::steps::steps;
 use crate::table::Scene;
 
 /// How many signals a page is watched over.
-const SIGNALS: usize = 150;
+const SIGNALS: usize = 60;
 /// The time between two of them.
-const PAUSE: Duration = Duration::from_millis(150);
-/// How many pages are open beside the work.
-const PAGES: usize = 500;
+const PAUSE: Duration = Duration::from_secs(1);
+/// How many pages are open beside the work: as many connections as one tenant may have, but for some.
+const PAGES: usize = 400;
 /// How often the work is done without and with them.
 const ROUNDS: usize = 5;
 
@@ -58,7 +58,7 @@ async fn visible(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Steps a second without open pages and beside five hundred, in turn: half of the pages are of an execution that moves
+/// Steps a second without open pages and beside four hundred, in turn: half of the pages are of an execution that moves
 /// all the time, the others of one that sleeps.
 async fn streams(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let engine = Engine::start(scene.database);
@@ -82,8 +82,8 @@ async fn streams(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     }
     let ratios = with.iter().zip(&without).map(|(with, without)| with / without).collect();
     scene.add("live", "steps_per_s", without, None);
-    scene.add("live", "steps_per_s_beside_500_pages", with, None);
-    scene.add("live", "steps_ratio_beside_500_pages", ratios, None);
+    scene.add("live", "steps_per_s_beside_400_pages", with, None);
+    scene.add("live", "steps_ratio_beside_400_pages", ratios, None);
     Ok(())
 }
 
