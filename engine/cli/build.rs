@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 const CRATES: [&str; 3] = ["guest-sdk/rust", "guest-sdk/rust/macros", "engine/history"];
 /// The Python package of the kit.
 const PYTHON: &str = "guest-sdk/python/src/cerebelum";
-/// The folder that Python leaves among sources.
-const NOT_SOURCE: &str = "__pycache__";
+/// Folders among sources that are not packed: what Python leaves, and tests.
+const NOT_PACKED: [&str; 2] = ["__pycache__", "tests"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = fs::canonicalize(PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../.."))?;
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
-    if folder.ends_with(NOT_SOURCE) {
+    if NOT_PACKED.iter().any(|name| folder.ends_with(name)) {
         return Ok(());
     }
     println!("cargo::rerun-if-changed={}", folder.display());

@@ -200,7 +200,7 @@ mod tests {
     fn the_table_in_the_docs_has_every_page_with_its_method() {
         let docs = include_str!("../../../docs/pages.md");
         let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
-        let rows = docs.lines().filter(|line| line.starts_with("| ")).skip(1);
+        let rows = docs.lines().filter(|line| line.contains("| `GET /") || line.contains("| `POST /"));
         let written: BTreeSet<_> = rows
             .map(|row| {
                 let cells: Vec<&str> = row.split('|').collect();
