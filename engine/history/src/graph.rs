@@ -126,7 +126,7 @@ pub struct Graph {
     end: Option<BoxState>,
     is_continued: bool,
     hidden_calls: u64,
-    /// How far the run is in its plan, if it has one and nobody has cancelled it.
+    /// How far the run is in its plan, if it has one and no cancel was asked for.
     progress: Option<Progress>,
 }
 

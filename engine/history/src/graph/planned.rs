@@ -44,7 +44,7 @@ impl Progress {
         }
     }
 
-    /// Adds rows with what is planned. `leaves` are the boxes that nothing is below of.
+    /// Adds rows with what is planned. The planned part begins below `happened.leaves`.
     pub(super) fn drawn<'r>(&'r self, happened: &Happened<'r>, rows: &'r mut Vec<Vec<Made>>) -> Planned {
         let (mut targets, mut sides) = (Vec::new(), Vec::new());
         for Way { when, then } in self.plan.rules.values().flatten() {
@@ -76,7 +76,7 @@ impl Progress {
 
 /// What of a graph the planned part is joined to.
 pub(super) struct Happened<'g> {
-    /// The boxes that nothing stands below of.
+    /// The boxes below which there is nothing.
     pub(super) leaves: Tail,
     /// Those of them that are no steps of the plan.
     pub(super) others: Tail,

@@ -217,3 +217,18 @@ fn what_cannot_be_read_as_a_plan_is_none() {
     let twice = r#"{"x-cerebelum-plan": {"steps": ["a"]}, "x-cerebelum-plan": {"steps": ["b"]}}"#;
     assert_eq!(Plan::of(Some(&Json::parse(twice).unwrap())), None);
 }
+
+/// A guest makes the plan, and a stack that overflows ends the engine.
+#[test]
+fn a_chain_of_branches_as_long_as_there_can_be_needs_little_stack() {
+    let steps = crate::PLAN_ENTRIES_MAX / 2;
+    let rule = |number| {
+        let then = json!([format!("s{}", number + 1)]);
+        (format!("s{number}"), json!([{"when": true, "then": then}]))
+    };
+    let rules: serde_json::Map<String, Value> = (1..steps).map(rule).collect();
+    let (thread, stack) = (std::thread::Builder::new(), 512 << 10);
+    let drawn = thread.stack_size(stack).spawn(move || told(&json!(["s1"]), &Value::Object(rules)).drawn()).unwrap();
+    let drawn = drawn.join().unwrap();
+    assert_eq!(drawn.boxes.len() + usize::try_from(drawn.hidden_steps).unwrap(), steps);
+}
