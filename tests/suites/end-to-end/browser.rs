@@ -15,6 +15,12 @@ fn engine_with_guests(database: Database) -> Engine {
     engine
 }
 
+/// Starts an execution that asks a person; it has the question's title as its id.
+fn asks(engine: &Engine, id: &str) {
+    engine.ok(&["start", "guests/asking", "--input", &json!({"title": id}).to_string(), "--id", id]);
+    engine.wait_for(id, &["waiting-for-approval"]);
+}
+
 #[test]
 fn a_person_answers_with_the_form() {
     let engine = engine_with_guests(Database::Sqlite);
@@ -33,9 +39,8 @@ fn a_person_answers_with_the_form() {
 #[test]
 fn a_link_is_answered_without_a_token_and_what_is_chosen_stays_chosen() {
     let engine = engine_with_guests(Database::Sqlite);
-    for id in ["q", "r"] {
-        engine.ok(&["start", "guests/asking", "--input", &json!({"title": id}).to_string(), "--id", id]);
-    }
+    asks(&engine, "q");
+    asks(&engine, "r");
     let browser = Browser::open(360);
     let made: Value = serde_json::from_str(&engine.ok(&["approvals", "link", "q", "--for", "bob", "--json"])).unwrap();
     browser.go(made["url"].as_str().unwrap());
@@ -48,7 +53,7 @@ fn a_link_is_answered_without_a_token_and_what_is_chosen_stays_chosen() {
     browser.click("#list form summary");
     browser.types("#list textarea", "{\"n\": 7}");
     browser.run("document.activeElement.blur()", &[]);
-    engine.ok(&["start", "guests/asking", "--input", &json!({"title": "later"}).to_string(), "--id", "later"]);
+    asks(&engine, "later");
     browser.sees("#live", "Not updated while you fill in a form");
     assert_eq!(browser.run("return document.querySelector('#list textarea').value", &[]), "{\"n\": 7}");
     browser.click("#list form[action$=approve] button");

@@ -1,10 +1,10 @@
 //! A reader without a mouse: everything is done with keys, and what has the focus is seen and keeps it.
 
 use serde_json::json;
-use test_engine::{Database, Engine};
+use test_engine::Database;
 use test_pages::{Browser, ENTER, TAB};
 
-use super::engine_with_guests;
+use super::{asks, engine_with_guests};
 
 /// More than any page has.
 const TABS_MAX: usize = 400;
@@ -102,9 +102,6 @@ fn a_person_cancels_many_and_finds_what_failed_with_keys_only() {
 #[test]
 fn the_focus_stays_where_it_is_and_is_never_caught() {
     let engine = engine_with_guests(Database::Sqlite);
-    let asks = |engine: &Engine, id: &str| {
-        engine.ok(&["start", "guests/asking", "--input", &json!({"title": id}).to_string(), "--id", id]);
-    };
     asks(&engine, "first");
     let browser = Browser::open(1_280);
     browser.page(&engine, "/executions");

@@ -284,18 +284,17 @@ fn a_long_wait_begins_a_new_trace_with_links_back(database: Database) {
         let waited: f64 = attribute(&wait.attributes, "cerebelum.wait_seconds").unwrap().parse().unwrap();
         assert!((1.0..30.0).contains(&waited), "{waited}");
     }
+    let ids = (0..3).map(|segment| seed.trace_id(1, segment).iter().map(|byte| format!("{byte:02x}")).collect());
+    let ids: Vec<String> = ids.collect();
     // The metrics name the trace in which the execution, or its last step, ended, where their format can.
     let metrics = exposed(&traced.engine, "application/openmetrics-text").unwrap();
     for (name, segment) in [("execution_duration_seconds_bucket{", 2), ("step_duration_seconds_bucket{", 1)] {
-        let trace: String = seed.trace_id(1, segment).iter().map(|byte| format!("{byte:02x}")).collect();
-        let named = format!(" # {{trace_id=\"{trace}\"}} ");
+        let named = format!(" # {{trace_id=\"{}\"}} ", ids[segment]);
         let is_named = |line: &&str| line.starts_with(&format!("cerebelum_{name}")) && line.contains(&named);
         assert_eq!(metrics.lines().filter(is_named).count(), 1, "{name}{named}: {metrics}");
     }
     assert!(!exposed(&traced.engine, "text/plain").unwrap().contains("trace_id"));
     // The page leads to each of them, the oldest first.
-    let ids = (0..3).map(|segment| seed.trace_id(1, segment).iter().map(|byte| format!("{byte:02x}")).collect());
-    let ids: Vec<String> = ids.collect();
     assert_eq!(traced.engine.json(&["status", &id])["trace_ids"], json!(ids));
     let page = curl(&traced.engine, ("GET", &format!("/executions/{id}")), &[], b"").body;
     let link = |id: &String| format!("href=\"https://tempo.example.com/t/{id}?a=1&amp;b\" rel=\"noreferrer\"");
