@@ -186,6 +186,8 @@ fn history(scene: &mut Scene<'_>) -> anyhow::Result<()> {
         scene.add("pages", named("paint_p95_ms"), vec![p95(&paints)], None);
         scene.add("pages", named("elements"), vec![nodes.as_f64().unwrap_or(f64::NAN)], None);
     }
+    // What the pages before have left behind is not what this one holds.
+    browser.cdp("HeapProfiler.collectGarbage", &json!({}));
     browser.cdp("Performance.enable", &json!({}));
     let told = browser.cdp("Performance.getMetrics", &json!({}));
     let heap = told["metrics"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "JSHeapUsedSize"));

@@ -46,12 +46,13 @@ function showMoments() {
 
 const OFTEN_MS = 2000;
 const OLDER_MS = 15000;
-const PAUSE_MS = 250;
+const PAUSE_MS = 100;
 // A stream that says nothing for so long does not get through: the engine speaks at once.
 const DEAF_MS = 5000;
-// A page that takes long to make is asked for less often: at most a fifth of the time.
-const PAUSE_FACTOR = 4;
-let paused = false, asking = false, again = false, gone = false, ended = false, kept = false, lost = false, since = 0, pause = PAUSE_MS;
+// The engine makes a page at most a fifth of the time. What a page has not used of that for two seconds it may use at once.
+const SHARE = 5;
+const SAVED_MS = 2000;
+let paused = false, asking = false, again = false, gone = false, ended = false, kept = false, lost = false, since = 0, used = 0;
 
 // Replaces the parts of the page that have changed. A part in which the reader is about to send something stays.
 async function refresh() {
@@ -76,8 +77,9 @@ async function refresh() {
     say(`The engine does not answer since ${roughly(Date.now() - since)}; trying again`);
     again = true;
   } finally {
-    pause = Math.max(PAUSE_MS, PAUSE_FACTOR * (performance.now() - began));
-    setTimeout(() => { asking = false; if (again) { again = false; refresh(); } }, since ? OFTEN_MS : pause);
+    const now = performance.now();
+    used = Math.max(used, began - SAVED_MS) + SHARE * (now - began);
+    setTimeout(() => { asking = false; if (again) { again = false; refresh(); } }, since ? OFTEN_MS : Math.max(PAUSE_MS, used - now));
   }
 }
 
