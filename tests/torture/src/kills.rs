@@ -149,6 +149,10 @@ impl Fallen {
         self.by_class.entry(class).and_modify(|count| *count -= 1);
     }
 
+    pub(crate) fn has_each_class(&self) -> bool {
+        Class::ALL.into_iter().all(|class| self.of(class) > 0)
+    }
+
     pub(crate) fn of(&self, class: Class) -> u64 {
         self.by_class.get(&class).copied().unwrap_or_default()
     }

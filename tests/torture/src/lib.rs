@@ -60,7 +60,7 @@ const SETTINGS: &[(&str, &str)] = &[("HIBERNATE_AT_ONCE", "2s")];
 /// The length of a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Length {
-    /// A number of kills.
+    /// A number of kills, and as many more, up to twice that number, as it takes until each class of them has struck.
     Kills(usize),
     /// A duration.
     Time(Duration),
@@ -198,7 +198,10 @@ impl Torture {
 
     fn is_over(&self) -> bool {
         let enough = match self.options.length {
-            Length::Kills(kills) => self.fallen.scenes.len() >= kills,
+            Length::Kills(kills) => {
+                let fallen = self.fallen.scenes.len();
+                fallen >= kills && (self.fallen.has_each_class() || fallen >= 2 * kills)
+            }
             Length::Time(time) => self.began.elapsed() >= time,
         };
         enough || !self.checker.violations.is_empty()

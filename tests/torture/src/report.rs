@@ -63,10 +63,15 @@ impl Report {
         Class::ALL.into_iter().map(|class| (class.name(), self.fallen.of(class)))
     }
 
-    /// The smallest number of executions that were open at a kill.
+    /// The number of executions that were open at a kill, in the mean.
     #[must_use]
-    pub fn open_min(&self) -> u64 {
-        self.fallen.scenes.iter().map(|scene| scene.open).min().unwrap_or_default()
+    pub fn open_mean(&self) -> u64 {
+        self.mean(|scene| scene.open)
+    }
+
+    fn mean(&self, what: fn(&Scene) -> u64) -> u64 {
+        let scenes = &self.fallen.scenes;
+        scenes.iter().map(what).sum::<u64>() / (scenes.len() as u64).max(1)
     }
 }
 
@@ -87,13 +92,12 @@ impl fmt::Display for Report {
             at(|scene| scene.hibernated),
             at(|scene| scene.starts_untold),
         )?;
-        let mean = |what: fn(&Scene) -> u64| scenes.iter().map(what).sum::<u64>() / (scenes.len() as u64).max(1);
         writeln!(
             f,
             "  open at a kill: at least {}, {} in the mean, of which {} hibernated",
-            self.open_min(),
-            mean(|scene| scene.open),
-            mean(|scene| scene.hibernated),
+            scenes.iter().map(|scene| scene.open).min().unwrap_or_default(),
+            self.open_mean(),
+            self.mean(|scene| scene.hibernated),
         )?;
         let statuses: Vec<String> = self.statuses.iter().map(|(status, count)| format!("{count} {status}")).collect();
         writeln!(
