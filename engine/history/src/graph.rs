@@ -196,7 +196,12 @@ impl Graph {
                 let node = open.node;
                 self.node(node).shown.retries += 1;
             }
-            Edge::Ends(end) => self.close(ordinal, end, event.at),
+            Edge::Ends(end) => {
+                if let Some(progress) = &mut self.progress {
+                    progress.end(ordinal, end);
+                }
+                self.close(ordinal, end, event.at);
+            }
         }
     }
 
@@ -301,6 +306,9 @@ impl Graph {
     /// A failed call is open again.
     fn reopen(&mut self, ordinal: u32, at: Timestamp) {
         (self.end, self.is_continued) = (None, false);
+        if let Some(progress) = &mut self.progress {
+            progress.reopen(ordinal);
+        }
         let Some(node) = self.calls.get(&ordinal).copied() else { return };
         let open = OpenCall { node, layer: self.layer, position: self.position, attempt_from: at };
         if self.open.insert(ordinal, open).is_none() {

@@ -49,7 +49,6 @@ impl Graph {
             leaves: leaves.iter().filter_map(place_of).collect(),
             others: leaves.iter().filter(is_other).filter_map(place_of).collect(),
             place_of: &|node| place_of(&node),
-            is_open: &|ordinal| open.contains_key(&ordinal),
         };
         let planned = progress.drawn(&happened, &mut rows);
         let drawing = layout::placed(rows, Some(planned.last), repeats);

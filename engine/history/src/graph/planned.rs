@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::layout::{Made, Number};
 use super::plan::{Entry, Line, Plan, Then, Way, When, names_of};
-use super::{BOXES_MAX, BoxState, CallBox, ROW_BOXES_MAX};
+use super::{BOXES_MAX, BarEnd, BoxState, CallBox, ROW_BOXES_MAX};
 use crate::Timestamp;
 
 /// What follows the boxes that are already drawn leads down from these.
@@ -19,6 +19,8 @@ pub(super) struct Progress {
     plan: Plan,
     /// The newest call of each step of the plan, if there was one.
     latest: HashMap<String, Option<LatestCall>>,
+    /// The steps of the open calls.
+    open: HashMap<u32, String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -27,31 +29,52 @@ struct LatestCall {
     ordinal: u32,
     /// Its box, unless there were too many.
     node: Option<usize>,
+    end: BarEnd,
 }
 
 impl Progress {
     pub(super) fn new(plan: Plan) -> Self {
-        let mut names = Vec::new();
-        plan.lines().for_each(|line| names_of(line, &mut names));
-        let latest = names.into_iter().map(|name| (name.to_owned(), None)).collect();
-        Self { plan, latest }
+        let latest = plan.lines().flat_map(|line| names(line)).map(|name| (name.to_owned(), None)).collect();
+        Self { plan, latest, open: HashMap::new() }
     }
 
     /// A step begins.
     pub(super) fn begin(&mut self, name: &str, (position, ordinal): (u64, u32), node: Option<usize>) {
         if let Some(latest) = self.latest.get_mut(name) {
-            *latest = Some(LatestCall { position, ordinal, node });
+            *latest = Some(LatestCall { position, ordinal, node, end: BarEnd::Open });
+            self.open.insert(ordinal, name.to_owned());
+        }
+    }
+
+    /// A call of the workflow ends.
+    pub(super) fn end(&mut self, ordinal: u32, end: BarEnd) {
+        let Some(name) = self.open.remove(&ordinal) else { return };
+        let latest = self.latest.get_mut(&name).and_then(Option::as_mut);
+        if let Some(latest) = latest.filter(|latest| latest.ordinal == ordinal) {
+            latest.end = end;
+        }
+    }
+
+    /// A call that had failed is open again.
+    pub(super) fn reopen(&mut self, ordinal: u32) {
+        for (name, latest) in &mut self.latest {
+            if let Some(latest) = latest.as_mut().filter(|latest| latest.ordinal == ordinal) {
+                latest.end = BarEnd::Open;
+                self.open.insert(ordinal, name.clone());
+            }
         }
     }
 
     /// Adds rows with what is planned. The planned part begins below `happened.leaves`.
     pub(super) fn drawn<'r>(&'r self, happened: &Happened<'r>, rows: &'r mut Vec<Vec<Made>>) -> Planned {
-        let (mut targets, mut sides) = (Vec::new(), Vec::new());
-        for Way { when, then } in self.plan.rules.values().flatten() {
-            if let Then::Steps(steps) = then {
-                targets.extend(steps.names());
-                if matches!(when, When::Condition(_)) {
-                    sides.extend(steps.names());
+        let (mut sources, mut sides) = (HashMap::<_, Vec<_>>::new(), HashSet::new());
+        for (source, ways) in &self.plan.rules {
+            for (when, steps) in targets(ways) {
+                for name in names(steps) {
+                    sources.entry(name).or_default().push(source.as_str());
+                    if matches!(when, When::Condition(_)) {
+                        sides.insert(name);
+                    }
                 }
             }
         }
@@ -60,8 +83,10 @@ impl Progress {
             progress: self,
             happened,
             rows,
-            targets: targets.into_iter().collect(),
-            sides: sides.into_iter().collect(),
+            sources,
+            sides,
+            to_come: HashSet::new(),
+            followed: HashSet::new(),
             unfolded: HashSet::new(),
             boxes: 0,
             made: Planned { from, ..Planned::default() },
@@ -81,7 +106,6 @@ pub(super) struct Happened<'g> {
     /// Those of them that are no steps of the plan.
     pub(super) others: Tail,
     pub(super) place_of: &'g dyn Fn(usize) -> Option<Number>,
-    pub(super) is_open: &'g dyn Fn(u32) -> bool,
 }
 
 /// The planned part of a drawing.
@@ -113,10 +137,15 @@ struct Drawer<'p> {
     progress: &'p Progress,
     happened: &'p Happened<'p>,
     rows: &'p mut Vec<Vec<Made>>,
-    /// The steps to which rules lead, and those of them that are sides of a branch.
-    targets: HashSet<&'p str>,
+    /// The steps to which rules lead, with the steps that have these rules.
+    sources: HashMap<&'p str, Vec<&'p str>>,
+    /// Those of them that are sides of a branch.
     sides: HashSet<&'p str>,
-    /// The steps whose rules are drawn or listed; each is once.
+    /// The steps behind those that say how far the run is.
+    to_come: HashSet<&'p str>,
+    /// The steps whose rules have been followed to where they led; each is once, or the work might grow without end.
+    followed: HashSet<&'p str>,
+    /// The steps whose rules are drawn or listed; each is once as well.
     unfolded: HashSet<&'p str>,
     boxes: usize,
     made: Planned,
@@ -125,12 +154,15 @@ struct Drawer<'p> {
 impl<'p> Drawer<'p> {
     /// Draws what is left of a line.
     fn rest(&mut self, line: &'p Line, context: Context, mut tail: Tail) -> Tail {
-        let reached = line.iter().enumerate().filter_map(|(at, entry)| Some((self.reached(entry, context)?, at))).max();
         let mut left = line.as_slice();
         let mut since = context.since;
-        if let Some((position, at)) = reached {
-            tail = self.under_way(&line[at], context, tail);
+        if let Some((position, at)) = self.how_far(line, context) {
             (left, since) = (&line[at + 1..], position);
+            self.to_come.extend(names(left));
+            tail = self.under_way(&line[at], context, tail);
+            if self.fails(&line[at], context) {
+                return tail;
+            }
         }
         for entry in left {
             tail = self.planned(entry, Context { since, ..context }, tail);
@@ -138,17 +170,34 @@ impl<'p> Drawer<'p> {
         tail
     }
 
+    /// The place in a line of the newest call, and the position of that call.
+    fn how_far(&self, line: &'p Line, context: Context) -> Option<(u64, usize)> {
+        line.iter().enumerate().filter_map(|(at, entry)| Some((self.reached(entry, context)?, at))).max()
+    }
+
     /// The position of the newest call in an entry that says how far the line is. A step to which a rule leads may have
     /// been called ahead of its place.
     fn reached(&self, entry: &'p Entry, context: Context) -> Option<u64> {
-        let mut names = Vec::new();
-        names_of(std::slice::from_ref(entry), &mut names);
-        let names = names.into_iter().filter(|name| !context.is_timeline || !self.targets.contains(name));
+        let names = names(std::slice::from_ref(entry)).into_iter();
+        let names = names.filter(|name| !context.is_timeline || !self.sources.contains_key(name));
         names.filter_map(|name| self.latest(name, context.since)).map(|latest| latest.position).max()
     }
 
     fn latest(&self, name: &str, since: u64) -> Option<LatestCall> {
         self.progress.latest.get(name).copied().flatten().filter(|latest| latest.position > since)
+    }
+
+    /// Whether a step has failed, here or in a line of a group, and no rule is about that: nothing runs behind it.
+    fn fails(&self, entry: &'p Entry, context: Context) -> bool {
+        match entry {
+            Entry::Step(name) => {
+                let has_failed = self.latest(name, context.since).is_some_and(|latest| latest.end == BarEnd::Failed);
+                has_failed && !self.ways(name).iter().any(|way| way.when.may_follow(BarEnd::Failed))
+            }
+            Entry::Group(lines) => lines
+                .iter()
+                .any(|line| self.how_far(line, context).is_some_and(|(_, at)| self.fails(&line[at], context))),
+        }
     }
 
     /// Draws what is left of an entry that has begun.
@@ -161,7 +210,7 @@ impl<'p> Drawer<'p> {
                 for line in lines {
                     let end = self.rest(line, within, before.clone());
                     // Of some lines nothing has begun, and nothing is left.
-                    if end != before || line.iter().any(|entry| self.reached(entry, within).is_some()) {
+                    if end != before || self.how_far(line, within).is_some() {
                         ends.push(end);
                     }
                 }
@@ -174,26 +223,52 @@ impl<'p> Drawer<'p> {
         };
         let Some(latest) = self.latest(name, context.since) else { return before };
         let here = latest.node.and_then(self.happened.place_of).map(|number| Tail::from([number]));
-        let tail = if context.is_alone { self.happened.leaves.clone() } else { here.unwrap_or(before) };
-        let ways = self.ways(name);
-        for Way { then, .. } in ways {
-            if let Then::Steps(steps) = then {
-                let target = Context { is_timeline: false, since: latest.position, ..context };
-                if steps.0.iter().any(|entry| self.reached(entry, target).is_some()) {
-                    return self.rest(&steps.0, target, tail);
-                }
+        let mut tail = if context.is_alone { self.happened.leaves.clone() } else { here.unwrap_or(before) };
+        if latest.end == BarEnd::Open {
+            return self.branch(name, context, tail);
+        }
+        if self.followed.insert(name) {
+            let target = Context { is_timeline: false, since: latest.position, ..context };
+            for line in self.taken(name, latest).into_iter().flatten() {
+                tail = self.rest(line, target, tail);
             }
         }
-        if (self.happened.is_open)(latest.ordinal) { self.branch(name, context, tail) } else { tail }
+        tail
+    }
+
+    /// Where the rules of a call that has ended have led, as far as the calls since then tell: first what follows its
+    /// outcome, then the side of its branch.
+    fn taken(&self, name: &str, latest: LatestCall) -> [Option<&'p Line>; 2] {
+        [false, true].map(|is_side| {
+            let lines = targets(self.ways(name))
+                .filter(|(when, _)| matches!(when, When::Condition(_)) == is_side && when.may_follow(latest.end));
+            let called = |line: &[Entry]| {
+                let called = names(line).into_iter().filter(|name| self.latest(name, latest.position).is_some());
+                called.collect::<HashSet<_>>().len()
+            };
+            let lines: Vec<_> = lines.map(|(_, line)| (called(line), line)).collect();
+            let (most, line) = lines.iter().copied().max_by_key(|(called, _)| *called)?;
+            // Lines that begin alike cannot be told apart yet.
+            (most > 0 && lines.iter().filter(|(called, _)| *called == most).count() == 1).then_some(line)
+        })
+    }
+
+    /// Whether a rule runs a step ahead of its place in the timeline, where it does not run again then.
+    fn is_moved(&self, name: &str) -> bool {
+        let sources = self.sources.get(name).into_iter().flatten();
+        sources.filter(|source| !self.to_come.contains(*source)).any(|source| {
+            let Some(latest) = self.latest(source, 0).filter(|latest| latest.end != BarEnd::Open) else { return false };
+            self.latest(name, latest.position).is_some()
+                || self.taken(source, latest).into_iter().flatten().any(|line| names(line).contains(&name))
+        })
     }
 
     /// Draws an entry that has not begun.
     fn planned(&mut self, entry: &'p Entry, context: Context, tail: Tail) -> Tail {
         match entry {
             Entry::Step(name) => {
-                // A branch alone decides about its sides, and what a rule has called does not run again at its place.
-                let is_moved = self.targets.contains(name.as_str()) && self.latest(name, context.since).is_some();
-                if context.is_timeline && (self.sides.contains(name.as_str()) || is_moved) {
+                // A branch alone decides about its sides.
+                if context.is_timeline && (self.sides.contains(name.as_str()) || self.is_moved(name)) {
                     return tail;
                 }
                 let tail = self.add(name, context.state, tail);
@@ -259,6 +334,31 @@ impl<'p> Drawer<'p> {
         }
         Tail::from([(row, boxes.len() - 1)])
     }
+}
+
+impl When {
+    /// Whether it may be so after a call with this end.
+    fn may_follow(&self, end: BarEnd) -> bool {
+        match self {
+            Self::Returned | Self::Condition(_) => end == BarEnd::Completed,
+            Self::Failed => end == BarEnd::Failed,
+            Self::Ended | Self::Is(_) => true,
+        }
+    }
+}
+
+/// The lines to which ways lead.
+fn targets(ways: &[Way]) -> impl Iterator<Item = (&When, &Line)> {
+    ways.iter().filter_map(|way| match &way.then {
+        Then::Steps(steps) => Some((&way.when, &steps.0)),
+        Then::Retry(_) | Then::BackTo(_) | Then::SkipTo(_) | Then::Fail | Then::End => None,
+    })
+}
+
+fn names(line: &[Entry]) -> Vec<&str> {
+    let mut names = Vec::new();
+    names_of(line, &mut names);
+    names
 }
 
 /// Where the lines of a group end together.

@@ -50,15 +50,14 @@ pub(super) async fn show(
     Query(wanted): Query<Wanted>,
 ) -> Shown {
     let summary = site.summary(&access, &id).await?;
-    let graph = {
-        let _pages = site.service.pages(&access).await?;
-        site.service.engine.of(&access.caller).graph(&id, wanted.run).await.map_err(refusal)?
-    };
     let shown = ShownRun::new(&summary, wanted.run);
     let run = shown.number;
-    let (_, last) = graph.span();
-    let (hidden, end) = (graph.hidden_calls(), end_word(&graph));
-    let drawing = graph.draw(shown.until(last));
+    let (hidden, end, drawing) = {
+        let _pages = site.service.pages(&access).await?;
+        let graph = site.service.engine.of(&access.caller).graph(&id, wanted.run).await.map_err(refusal)?;
+        let (_, last) = graph.span();
+        (graph.hidden_calls(), end_word(&graph), graph.draw(shown.until(last)))
+    };
     let path = execution_path(&id);
     let sheet = Sheet::new(&drawing, Some(format!("{path}/events")), run);
     let body = html! {

@@ -64,8 +64,10 @@ fn what_is_left_of_a_plan_stands_below_what_happened() {
 fn nothing_is_planned_after_the_end_nor_after_a_cancel() {
     let mut failed = told(&json!(["a", "b", "c"]), &json!({}));
     let a = failed.begin("a");
-    failed.fail(a);
     assert_eq!(failed.planned(), "a, (b), (c)");
+    failed.fail(a);
+    // No rule is about that, so it will fail.
+    assert_eq!(failed.planned(), "a");
     failed.event("", EventData::ExecutionFailed { failure: Failure::new("f", "m") });
     assert_eq!((failed.planned().as_str(), failed.drawn().planned_from), ("a", None));
     failed.event("", EventData::ExecutionReopened { ordinal: a });
@@ -120,11 +122,64 @@ fn the_steps_to_which_a_rule_leads_are_planned_once_it_has_led_there() {
     let pay = told.begin("pay");
     told.fail(pay);
     told.run(&["remind"]);
-    // What a rule has called does not run again at its place.
-    assert_eq!(told.planned(), "pay, remind, (wait), (wait), (ship)");
+    // What a rule runs does not run again at its place.
+    assert_eq!(told.planned(), "pay, remind, (wait), (ship)");
     told.run(&["wait"]);
     assert_eq!(told.planned(), "pay, remind, wait, (ship)");
     assert_eq!(above(&told.drawn(), "ship"), ["wait"]);
+}
+
+#[test]
+fn what_a_rule_ran_ahead_of_its_place_is_not_planned_again_until_the_run_goes_back() {
+    let rules =
+        json!({"a": [{"when": "returned", "then": ["d"]}], "c": [{"when": {"is": 1}, "then": {"back-to": "a"}}]});
+    let mut told = told(&json!(["a", "b", "c", "d", "e"]), &rules);
+    told.run(&["a"]);
+    assert_eq!(told.planned(), "a, (b), (c), (d), (e)");
+    told.run(&["d"]);
+    assert_eq!(told.planned(), "a, d, (b), (c), (e)");
+    told.run(&["b", "c"]);
+    assert_eq!(told.planned(), "a, d, b, c, (e)");
+    told.run(&["a"]);
+    assert_eq!(told.planned(), "a, d, b, c, a, (b), (c), (d), (e)");
+}
+
+#[test]
+fn of_rules_that_begin_alike_none_is_drawn_until_the_calls_tell_which() {
+    let rules = json!({"s": [{"when": {"is": "p"}, "then": ["tell", "desk"]}, {"when": "returned", "then": ["tell", "home"]},
+        {"when": "failed", "then": ["tell", "stop"]}]});
+    let of = || told(&json!(["s", "last"]), &rules);
+    let mut returned = of();
+    let s = returned.begin("s");
+    returned.begin("tell");
+    // As long as the step runs, no rule counts.
+    assert_eq!(returned.planned(), "s tell, (last)");
+    returned.end(s);
+    assert_eq!(returned.planned(), "s tell, (last)");
+    returned.begin("home");
+    assert_eq!(returned.planned(), "s tell, home, (last)");
+    let mut failed = of();
+    let s = failed.begin("s");
+    failed.fail(s);
+    failed.run(&["tell", "stop"]);
+    assert_eq!(failed.planned(), "s, tell, stop, (last)");
+}
+
+#[test]
+fn after_what_its_outcome_led_to_a_step_has_its_branch() {
+    let rules = json!({"s": [{"when": "ended", "then": ["log"]}, {"when": true, "then": ["yes", "more"]}]});
+    let mut told = told(&json!(["s", "last"]), &rules);
+    told.run(&["s", "log", "yes"]);
+    assert_eq!(told.planned(), "s, log, yes, (more), (last)");
+}
+
+#[test]
+fn behind_a_branch_that_has_failed_nothing_is_planned() {
+    let mut told = told(&json!([[["x", "y"], ["wait", "tell"]], "report"]), &json!({}));
+    let (x, _) = (told.begin("x"), told.begin("wait"));
+    assert_eq!(told.planned(), "x wait, (y) (tell), (report)");
+    told.fail(x);
+    assert_eq!(told.planned(), "x wait, (tell)");
 }
 
 #[test]
@@ -216,6 +271,21 @@ fn what_cannot_be_read_as_a_plan_is_none() {
     assert_eq!((Plan::of(None), Plan::of(Some(&Json::of(&true)))), (None, None));
     let twice = r#"{"x-cerebelum-plan": {"steps": ["a"]}, "x-cerebelum-plan": {"steps": ["b"]}}"#;
     assert_eq!(Plan::of(Some(&Json::parse(twice).unwrap())), None);
+}
+
+/// A guest makes the plan: each rule led to twenty lines that begin with the next step.
+#[test]
+fn rules_that_have_been_followed_are_drawn_once() {
+    let rule = |number: usize| {
+        let then = json!([vec![[format!("s{}", number + 1)]; 20]]);
+        (format!("s{number}"), json!([{"when": "ended", "then": then}]))
+    };
+    let rules: serde_json::Map<String, Value> = (0..22).map(rule).collect();
+    let mut told = told(&json!(["s0"]), &Value::Object(rules));
+    for number in 0..22 {
+        told.run(&[&format!("s{number}")]);
+    }
+    assert_eq!(told.drawn().boxes.len(), 22);
 }
 
 /// A guest makes the plan, and a stack that overflows ends the engine.
