@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cerebelum_history::CallerSpan;
 use cerebelum_server::OtlpExporter;
 use cerebelum_worker::{Sampler, TraceSettings};
 use percent_encoding::percent_decode_str;
@@ -67,13 +68,21 @@ fn pairs(variable: &str, list: &str) -> Result<Vec<(String, String)>, String> {
 
 /// Adds the span from which this command comes to a request, as the variables `TRACEPARENT` and `TRACESTATE` name it.
 pub(crate) fn add_caller<T>(request: &mut tonic::Request<T>) {
-    for (variable, header) in [("TRACEPARENT", "traceparent"), ("TRACESTATE", "tracestate")] {
-        let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
-        // What is not valid is ignored, as by the engine.
-        if let Some(Ok(value)) = value.map(|value| value.parse()) {
+    let [parent, state] = ["TRACEPARENT", "TRACESTATE"].map(|variable| std::env::var(variable).ok());
+    for (header, value) in caller_headers(parent.as_deref(), state.as_deref()) {
+        if let Ok(value) = value.parse() {
             request.metadata_mut().insert(header, value);
         }
     }
+}
+
+/// The headers of a caller's span. What the engine would not keep is left out: a request with it might be refused.
+fn caller_headers(parent: Option<&str>, state: Option<&str>) -> Vec<(&'static str, String)> {
+    let Some((parent, caller)) = parent.and_then(|parent| Some((parent, CallerSpan::of(parent, state)?))) else {
+        return Vec::new();
+    };
+    let state = caller.state.map(|state| ("tracestate", state));
+    std::iter::once(("traceparent", parent.to_owned())).chain(state).collect()
 }
 
 #[cfg(test)]
@@ -110,6 +119,17 @@ mod tests {
             let why = settings_of(&[ENDPOINT, (variable, value)]).unwrap_err();
             assert!(why.contains(said) && !why.contains("hunter2") && !why.contains('\n'), "{variable}: {why}");
         }
+    }
+
+    #[test]
+    fn a_caller_that_the_engine_would_not_keep_is_left_out() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let state = format!("a={}", "x".repeat(70_000));
+        let headers =
+            |parent, state| caller_headers(parent, state).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(headers(Some(parent), Some("a=b")), ["traceparent", "tracestate"]);
+        assert_eq!(headers(Some(parent), Some(&state)), ["traceparent"]);
+        assert!(headers(Some("00-7"), Some("a=b")).is_empty() && headers(None, Some("a=b")).is_empty());
     }
 
     #[test]

@@ -59,6 +59,22 @@ impl Failure {
         Self { message: cut(&self.message, SHORT_BYTES).to_owned(), details: None, ..self.clone() }
     }
 
+    /// The same failure for lists: the beginning of its message, and of its details the type of an exception.
+    #[must_use]
+    pub fn for_lists(&self) -> Self {
+        const LIST_BYTES: usize = 200;
+        #[derive(Deserialize, Serialize)]
+        struct Type {
+            r#type: String,
+        }
+        let of_exception = self.details.as_ref().filter(|_| self.kind == "exception");
+        let kept = of_exception.and_then(|details| serde_json::from_str(details.as_str()).ok());
+        let details = kept.filter(|Type { r#type }| r#type.len() <= LIST_BYTES).map(|kept| Json::of(&kept));
+        let message = cut(&self.message, LIST_BYTES);
+        let more = if message.len() < self.message.len() { "…" } else { "" };
+        Self { message: format!("{message}{more}"), details, ..self.clone() }
+    }
+
     /// Bytes of the texts.
     pub(crate) fn weight(&self) -> usize {
         self.kind.len() + self.message.len() + self.details.as_ref().map_or(0, |details| details.as_str().len())

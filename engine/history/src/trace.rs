@@ -123,10 +123,12 @@ pub struct TraceRecord {
     /// The caller's `tracestate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// The span of another trace that caused this run: the parent's, or that of the run before. Once the run has ended,
-    /// the span of its end, which causes the next run and what the parent is told.
+    /// The span of another trace that caused this run: the parent's, or that of the run before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<SpanContext>,
+    /// The span of the run's end, which causes the next run and what the parent is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<SpanContext>,
     /// The number of the present waking in memory, which begins anew after each hibernation. A crash does not count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub waking: u32,
@@ -161,10 +163,10 @@ impl TraceRecord {
         Self { cause: Some(span), ..Self::default() }
     }
 
-    /// The record of the next run of a chain, whose cause was noted at the end of this one.
+    /// The record of the next run of a chain, which the end of this one causes.
     #[must_use]
     pub(crate) fn of_next_run(&self) -> Self {
-        Self { cause: self.cause, ..Self::default() }
+        Self { cause: self.end, ..Self::default() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::open::{CallPhase, OpenCall};
-use crate::{CallName, Json, Position, Scope, Timestamp};
+use crate::{CallName, Failure, Json, Position, Scope, Timestamp};
 
 /// Longer names are cut where lists show them.
 const NAME_LETTERS_MAX: usize = 100;
@@ -171,6 +171,15 @@ pub struct FirstWait {
     /// The number of other calls that it waits for, without the steps and requests that are under way.
     #[serde(default)]
     pub others: u32,
+}
+
+/// Why an execution failed, in short. It is stored where an execution that is open has its first wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastFailure {
+    /// The position of the last event by then, as in [`FirstWait`].
+    pub at: Position,
+    /// The failure, as lists show it.
+    pub failure: Failure,
 }
 
 impl FirstWait {

@@ -150,6 +150,7 @@ impl From<Summary> for proto::Summary {
             parent: from.parent.map(|id| id.to_string()),
             other_waits: from.waits_for.as_ref().map_or(0, |wait| wait.others),
             waits_for: from.waits_for.map(Into::into),
+            failure: from.failure.map(Into::into),
         }
     }
 }

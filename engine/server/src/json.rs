@@ -36,7 +36,8 @@ pub fn rfc3339(at: &Timestamp) -> String {
 pub fn status(status: &proto::ExecutionStatus) -> String {
     let summary = status.summary.clone().unwrap_or_default();
     line(&StatusJson {
-        summary: SummaryJson::from(&summary),
+        // The whole failure is beside it.
+        summary: SummaryJson { failure: None, ..SummaryJson::from(&summary) },
         input: raw(&status.input),
         output: status.output.as_deref().map(raw),
         failure: status.failure.as_ref().map(Into::into),

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::Method;
+use axum::middleware::from_fn;
 use axum::routing::{MethodFilter, on};
 use tonic::Status;
 
@@ -85,8 +86,8 @@ pub(crate) fn routes(
     (origins, trace_url): (Origins, Option<TraceUrl>),
 ) -> (axum::Router, Entries) {
     let pages = pages();
-    let router =
-        pages.router.layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).with_state(Site { service, origins, trace_url });
+    let router = pages.router.layer(DefaultBodyLimit::max(FORM_BYTES_MAX)).layer(from_fn(refusal::in_frame));
+    let router = router.with_state(Site { service, origins, trace_url });
     (router, pages.entries.into_iter().collect())
 }
 

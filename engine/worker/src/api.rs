@@ -168,6 +168,8 @@ pub struct Summary {
     pub parent: Option<ExecutionId>,
     /// What it waits for: of several calls, the one that matters most to a person.
     pub waits_for: Option<FirstWait>,
+    /// Why it failed or is parked, in short.
+    pub failure: Option<Failure>,
 }
 
 /// An execution in full.

@@ -103,7 +103,7 @@ impl BatchBuilder<'_> {
     /// The message about the end to a parent that waits for it.
     fn farewell(&self, end: Option<&End>) -> Option<(ExecutionId, String)> {
         let (parent, end) = self.row.parent.as_ref().zip(end)?;
-        let span = self.execution.options().trace.as_ref().and_then(|trace| trace.cause);
+        let span = self.execution.options().trace.as_ref().and_then(|trace| trace.end);
         let message = parent.farewell(&self.row.key.id, end, span)?;
         Some((parent.id.clone(), Json::of(&message).to_string()))
     }

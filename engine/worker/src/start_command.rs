@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cerebelum_history::{Event, Execution, ExecutionOptions, Identity, Json, Parent, Position, Seed, Timestamp};
+use cerebelum_history::{
+    End, Event, Execution, ExecutionOptions, Identity, Json, LastFailure, Parent, Position, Seed, Timestamp,
+};
 use cerebelum_store::{
     Act, AppendError, Batch, Chunk, ExecutionKey, ExecutionRow, Existing, Incarnation, NewExecution, State, Store,
     StoreError, TenantId,
@@ -79,9 +81,15 @@ impl StartCommand {
     }
 }
 
-/// What an execution waits for, as text.
+/// What an execution waits for, or why it failed, as text.
 pub(crate) fn waits_for(execution: &Execution) -> Option<String> {
-    execution.first_wait().map(|wait| Json::of(&wait).to_string())
+    match execution.end() {
+        Some(End::Failed(failure)) => {
+            Some(text_of(&LastFailure { at: execution.position(), failure: failure.for_lists() }))
+        }
+        Some(_) => None,
+        None => execution.first_wait().map(|wait| text_of(&wait)),
+    }
 }
 
 /// Encodes events as a chunk that begins at `first`; none when there are no events.

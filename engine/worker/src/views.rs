@@ -1,8 +1,8 @@
 //! Converts rows and events into the types of the API.
 
 use cerebelum_history::{
-    ApprovalRequest, Approvers, End, Event, EventData, Failure, FirstWait, Json, Position, Scope, Status, StepLine,
-    WaitKind, Waiting, steps, waiting_on,
+    ApprovalRequest, Approvers, End, Event, EventData, Failure, FirstWait, Json, LastFailure, Position, Scope, Status,
+    StepLine, WaitKind, Waiting, steps, waiting_on,
 };
 use cerebelum_sandbox::Manifest;
 use cerebelum_store::{
@@ -55,6 +55,7 @@ pub(crate) fn summary(head: &ExecutionRow) -> Summary {
         events: head.position.0,
         parent: head.parent.as_ref().map(|parent| parent.id.clone()),
         waits_for: waits_for(head),
+        failure: parked(head).or_else(|| failure(head)).map(|failure| failure.for_lists()),
     }
 }
 
@@ -62,6 +63,20 @@ pub(crate) fn summary(head: &ExecutionRow) -> Summary {
 fn waits_for(head: &ExecutionRow) -> Option<FirstWait> {
     let stored = head.waits_for.as_deref().filter(|_| !matches!(standing(head), Status::Parked | Status::Paused))?;
     serde_json::from_str(stored).ok().filter(|wait: &FirstWait| wait.at == head.position && head.state == State::Open)
+}
+
+/// Why an execution failed, as its row has it.
+fn failure(head: &ExecutionRow) -> Option<Failure> {
+    let stored = head.waits_for.as_deref().filter(|_| head.state == State::Failed)?;
+    let last: LastFailure = serde_json::from_str(stored).ok()?;
+    (last.at == head.position).then_some(last.failure)
+}
+
+/// Why an execution is parked.
+fn parked(head: &ExecutionRow) -> Option<Failure> {
+    let reason = head.parked.as_ref()?;
+    let (kind, message) = reason.split_once(": ").unwrap_or(("parked", reason));
+    Some(Failure::new(kind, message))
 }
 
 /// The status that decides what clients may do. The flags of the row decide; the derived status beside them is a copy
@@ -108,10 +123,7 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<ExecutionStatus, ApiError
         Some(End::Failed(cause) | End::Cancelled(cause)) => failure = Some(cause),
         Some(End::Continued(_)) | None => {}
     }
-    if let Some(reason) = &head.parked {
-        let (kind, message) = reason.split_once(": ").unwrap_or(("parked", reason));
-        failure = Some(Failure::new(kind, message));
-    }
+    failure = parked(&head).or(failure);
     let mut waiting_on: Vec<WaitingOn> = waiting_on(&open).into_iter().map(waiting).collect();
     waiting_on.extend(delay(&head).filter(|_| history.len() <= 1 && open.is_empty()));
     let progress = progress.into_iter().map(|progress| {

@@ -54,7 +54,7 @@ fn a_link_is_answered_without_a_token_and_what_is_chosen_stays_chosen() {
     browser.types("#list textarea", "{\"n\": 7}");
     browser.run("document.activeElement.blur()", &[]);
     asks(&engine, "later");
-    browser.sees("#live", "Not updated while you fill in a form");
+    browser.sees("#live", "Not updated while you fill in or select something");
     assert_eq!(browser.run("return document.querySelector('#list textarea').value", &[]), "{\"n\": 7}");
     browser.click("#list form[action$=approve] button");
     browser.sees("#list", "later");

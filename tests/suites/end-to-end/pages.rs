@@ -64,7 +64,7 @@ fn a_person_starts_answers_and_reads_without_scripts(database: Database) {
     assert!(page(&engine, "/components").body.contains("/start/guests/asking"));
     assert!(page(&engine, "/start/guests/asking").body.contains("name=\""));
     let input = json!({"title": "May <b>I</b>?\u{202e}"}).to_string();
-    let start = [("json", input.as_str()), ("id", "q.1"), ("delay", "")];
+    let start = [("json", input.as_str()), ("id", "q.1"), ("delay", ""), ("attributes", "team=ops & n=7")];
     assert_eq!(led_to(&send(&engine, "/start/guests/asking", &[], &start)), "/executions/q.1");
     engine.kill_and_restart();
     assert_eq!(led_to(&send(&engine, "/start/guests/asking", &[], &start)), "/executions/q.1", "it starts once");
@@ -73,6 +73,7 @@ fn a_person_starts_answers_and_reads_without_scripts(database: Database) {
         shown.contains("It waits for a person").then_some(shown)
     });
     assert!(shown.contains("May &lt;b&gt;I&lt;/b&gt;?\\u{202e}") && !shown.contains("<b>I"), "{shown}");
+    assert!(shown.contains("Terminate now") && engine.status("q.1")["attributes"]["n"] == 7, "{shown}");
     assert!(page(&engine, "/approvals").body.contains("May &lt;b&gt;I"));
     assert!(page(&engine, "/").body.contains("/executions/q.1"));
     assert_eq!(
@@ -98,7 +99,12 @@ fn a_person_starts_answers_and_reads_without_scripts(database: Database) {
     assert!(page(&engine, "/executions/q.1/events/1").body.contains("ExecutionStarted"));
     assert!(page(&engine, "/executions/q.1/timeline").body.contains("<rect"));
     page(&engine, "/executions/q.1/logs");
-    assert!(page(&engine, "/start/guests/asking?like=q.1").body.contains("May &lt;b&gt;I"));
+    let like = page(&engine, "/start/guests/asking?like=q.1").body;
+    assert!(like.contains("May &lt;b&gt;I") && like.contains("value=\"n=7 &amp; team=ops\""), "{like}");
+    let mistyped = curl(&engine, ("GET", "/executions?attribute=xx"), &[], b"");
+    assert!(mistyped.status == 400 && mistyped.body.contains("value=\"xx\""), "{mistyped:?}");
+    let unknown = curl(&engine, ("GET", "/executions/none"), &[], b"");
+    assert!(unknown.status == 404 && unknown.body.contains("aria-label=\"Main\""), "{unknown:?}");
     assert!(page(&engine, "/executions?status=completed&workflow=guests/asking").body.contains("q.1"));
     assert!(page(&engine, "/executions?status=failed").body.contains("No execution matches"));
     assert_eq!(led_to(&curl(&engine, ("GET", "/executions?id=q.1"), &[], b"")), "/executions/q.1");
@@ -336,7 +342,7 @@ fn a_link_answers_once_without_a_token(database: Database) {
     let mut engine = Engine::start(database);
     let admin = crate::tenants::token(&engine, "", &["--role", "admin", "--name", "ada"]);
     engine.ok(&["upload", &component("test-guests"), "--name", "guests", "--token", &admin]);
-    let input = json!({"title": "May <i>I</i>?"}).to_string();
+    let input = json!({"title": "May <i>I</i>?", "timeout_ms": 3_600_000}).to_string();
     let link = |engine: &Engine, id: &str| {
         engine.ok(&["start", "guests/asking", "--input", &input, "--id", id, "--token", &admin]);
         let made = until("it asks", || {
@@ -352,6 +358,7 @@ fn a_link_answers_once_without_a_token(database: Database) {
         let told = page(&engine, &yes);
         assert!(told.head.contains("referrer-policy: same-origin"), "{told:?}");
         assert!(told.body.contains("May &lt;i&gt;I") && told.body.contains("bob"), "{told:?}");
+        assert!(told.body.contains(", in 59m"), "the question ends before the link: {told:?}");
         assert!(!told.body.contains("/executions") && !told.body.contains("<nav"), "it leads nowhere else: {told:?}");
     }
     let neither = send(&engine, &yes, &[], &[("json", "1")]);

@@ -71,8 +71,7 @@ impl ApiCommand {
 
 pub(super) fn table(executions: &[proto::Summary]) -> Table {
     let now = Now::measured();
-    let mut table =
-        Table::new(&["EXECUTION", "WORKFLOW", "STATUS", "WAITS FOR", "STARTED", "ENDED", "EVENTS", "ATTRIBUTES"]);
+    let mut table = Table::new(&["EXECUTION", "WORKFLOW", "STATUS", "WHY", "STARTED", "ENDED", "EVENTS", "ATTRIBUTES"]);
     for one in executions {
         let cell = |text: &str| Line::new(Style::Plain, text);
         let attributes = json::compact(&one.attributes);

@@ -50,6 +50,9 @@ pub(crate) struct SummaryJson<'a> {
     /// How many other calls it waits for, without the steps and requests that are under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) other_waits: Option<u32>,
+    /// Why it failed or is parked, in short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failure: Option<FailureJson<'a>>,
 }
 
 impl<'a> From<&'a proto::Summary> for SummaryJson<'a> {
@@ -68,6 +71,7 @@ impl<'a> From<&'a proto::Summary> for SummaryJson<'a> {
             parent: from.parent.as_deref(),
             waits_for: from.waits_for.as_ref().map(Into::into),
             other_waits: from.waits_for.as_ref().map(|_| from.other_waits),
+            failure: from.failure.as_ref().map(Into::into),
         }
     }
 }

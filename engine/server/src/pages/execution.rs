@@ -13,7 +13,9 @@ use maud::{Markup, html};
 
 use super::approvals::question;
 use super::layout::{self, Frame, Live, may};
-use super::parts::{escaped, exact, execution_path, moment, start_path, status, text, value, value_in_brief};
+use super::parts::{
+    confirmed, escaped, exact, execution_path, moment, start_path, status, text, value, value_in_brief,
+};
 use super::read::Path;
 use super::{Shown, Site};
 use crate::access::Access;
@@ -50,7 +52,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Pat
         section #questions data-live {
             @for approval in &questions { (question(approval, &access.caller, &path, now)) }
         }
-        section #actions data-live { (actions(&summary, &access.caller)) }
+        section #actions data-live { (actions(&shown, &summary, &access.caller)) }
         section #steps data-live { (steps(&shown, now)) }
         section #values data-live { (values(&shown, &summary)) }
     };
@@ -144,7 +146,7 @@ fn facts(summary: &proto::Summary, (traces, at): (&[String], Option<&TraceUrl>),
     }
 }
 
-fn actions(summary: &proto::Summary, caller: &Caller) -> Markup {
+fn actions(shown: &proto::ExecutionStatus, summary: &proto::Summary, caller: &Caller) -> Markup {
     let path = execution_path(&summary.execution_id);
     let state = summary.status.parse::<Status>();
     let is_ended = summary.ended_at.is_some();
@@ -162,12 +164,12 @@ fn actions(summary: &proto::Summary, caller: &Caller) -> Markup {
                 }
                 @if !is_ended {
                     (button("cancel", "Cancel", "", "Its clean-up code runs"))
-                    (button("terminate", "Terminate", "danger", "Ends at once: nothing more of it runs"))
+                    (confirmed(&format!("{path}/terminate"), "Terminate", "It ends at once, and nothing more of it runs."))
                 }
                 a.button href={ (start_path(&summary.workflow)) "?like=" (escaped(&summary.execution_id)) } { "Start one like this" }
             }
             @if is_ended && may(caller, Action::Delete) {
-                (button("delete", "Delete", "danger", "Its history and logs go as well"))
+                (confirmed(&format!("{path}/delete"), "Delete", "Its history and its logs go as well."))
             }
         }
         @if !is_ended && may(caller, Action::Run) {
@@ -175,7 +177,7 @@ fn actions(summary: &proto::Summary, caller: &Caller) -> Markup {
                 summary { "Send a signal" }
                 form.stack method="post" action={ (path) "/signal" } {
                     label for="signal-name" { "Name" }
-                    input #signal-name name="name" required;
+                    input #signal-name name="name" required value=[first_signal(shown)];
                     label for="signal-data" { "Data, JSON" }
                     textarea #signal-data name="data" rows="3" spellcheck="false" {}
                     button { "Send" }
@@ -183,6 +185,11 @@ fn actions(summary: &proto::Summary, caller: &Caller) -> Markup {
             }
         }
     }
+}
+
+/// The signal that has been waited for the longest.
+fn first_signal(shown: &proto::ExecutionStatus) -> Option<&str> {
+    shown.waiting_on.iter().find(|wait| wait.kind == "signal").map(|wait| wait.name.as_str())
 }
 
 fn steps(shown: &proto::ExecutionStatus, now: Now) -> Markup {
@@ -230,7 +237,10 @@ fn step_row(row: &Row, now: Now) -> Markup {
                 },
                 What::Hidden(number) => { td class={ "depth-" (depth) } colspan="4" { span.note { (number) " more" } } },
                 What::Wait(wait) => {
-                    (name(&format!("{} {}", wait.kind, wait.name)))
+                    th scope="row" class={ "depth-" (depth) } {
+                        (wait.kind) " "
+                        @if wait.kind == "child" { a href=(execution_path(&wait.name)) { (text(&wait.name)) } } @else { (text(&wait.name)) }
+                    }
                     td { (status("waiting")) }
                     td.number { (moment(wait.since.as_ref(), now)) }
                     td {

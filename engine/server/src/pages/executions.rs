@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_history::Status;
 use cerebelum_worker::{Action, Caller};
@@ -19,7 +20,7 @@ use crate::json::{json_or_text, milliseconds_between};
 use crate::proto;
 use crate::proto::engine_server::Engine as _;
 use crate::rest::asked;
-use crate::wording::{Now, WaitsFor, roughly};
+use crate::wording::{Now, WaitsFor, failure_line, roughly};
 
 /// The rows of a page.
 const ROWS: u32 = 100;
@@ -60,15 +61,7 @@ pub(super) struct Wanted {
 impl Wanted {
     /// The executions that are looked for.
     pub(super) fn filter(&self) -> Result<proto::ExecutionFilter, tonic::Status> {
-        let mut attributes = HashMap::new();
-        for wanted in filled(&self.attribute).iter().flat_map(|all| all.split(" & ")) {
-            let (name, value) = attribute(wanted)?;
-            if attributes.contains_key(&name) {
-                let why = format!("the attribute `{name}` is there twice, and an execution has one value of it");
-                return Err(tonic::Status::invalid_argument(why));
-            }
-            attributes.insert(name, value);
-        }
+        let attributes = attributes(&self.attribute)?;
         let (status, workflow, parent) = (filled(&self.status), filled(&self.workflow), filled(&self.parent));
         Ok(proto::ExecutionFilter { status, workflow, attributes, parent })
     }
@@ -76,12 +69,10 @@ impl Wanted {
     /// The list that a view shows; none if it cannot be written into the fields of the page.
     pub(super) fn of(view: &proto::View) -> Option<Self> {
         let filter = view.filter.clone().unwrap_or_default();
-        let mut attributes: Vec<String> = filter.attributes.iter().map(|(name, value)| written(name, value)).collect();
-        attributes.sort();
         let wanted = Self {
             status: filter.status.clone().unwrap_or_default(),
             workflow: filter.workflow.clone().unwrap_or_default(),
-            attribute: attributes.join(" & "),
+            attribute: written(&filter.attributes),
             columns: view.columns.join(", "),
             parent: filter.parent.clone().unwrap_or_default(),
             ..Self::default()
@@ -134,24 +125,52 @@ impl Wanted {
     }
 }
 
+/// The attributes of `name=value & name=value`.
+pub(super) fn attributes(text: &str) -> Result<HashMap<String, String>, tonic::Status> {
+    let mut attributes = HashMap::new();
+    for wanted in filled(text).iter().flat_map(|all| all.split(" & ")) {
+        let (name, value) = attribute(wanted)?;
+        if attributes.contains_key(&name) {
+            let why = format!("the attribute `{name}` is there twice, and an execution has one value of it");
+            return Err(tonic::Status::invalid_argument(why));
+        }
+        attributes.insert(name, value);
+    }
+    Ok(attributes)
+}
+
 /// `name=value`, whose value is JSON or a text.
 fn attribute(wanted: &str) -> Result<(String, String), tonic::Status> {
-    let missing = || tonic::Status::invalid_argument("an attribute is looked for as name=value, several as a=1 & b=2");
+    let missing = || tonic::Status::invalid_argument("an attribute is written as name=value, several as a=1 & b=2");
     let (name, value) = wanted.trim().split_once('=').ok_or_else(missing)?;
     Ok((name.to_owned(), json_or_text(value)))
 }
 
-/// An attribute as a person would write it.
-fn written(name: &str, value: &str) -> String {
-    let text = serde_json::from_str::<String>(value).ok().filter(|text| json_or_text(text) == value);
-    format!("{name}={}", text.as_deref().unwrap_or(value))
+/// Attributes as a person would write them.
+pub(super) fn written(attributes: &HashMap<String, String>) -> String {
+    let one = |(name, value): (&String, &String)| {
+        let text = serde_json::from_str::<String>(value).ok().filter(|text| json_or_text(text) == *value);
+        format!("{name}={}", text.as_deref().unwrap_or(value))
+    };
+    let mut all: Vec<String> = attributes.iter().map(one).collect();
+    all.sort();
+    all.join(" & ")
 }
 
 pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
     if let Some(id) = wanted.id() {
         return Ok(Redirect::to(&execution_path(id)).into_response());
     }
-    let page = site.listed(access.clone(), wanted.request()?).await?;
+    let found = match wanted.request() {
+        Ok(request) => site.listed(access.clone(), request).await,
+        Err(refused) => Err(refused),
+    };
+    let page = match found {
+        Err(refused) if refused.code() == tonic::Code::InvalidArgument => {
+            return Ok(mistyped(&wanted, &refused, &access.caller));
+        }
+        found => found?,
+    };
     let views = site.service.views(asked(access.clone(), proto::ViewsRequest {})).await?.into_inner().views;
     let now = Now::measured();
     let body = html! {
@@ -178,6 +197,17 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
     };
     let live = if wanted.cursor.is_empty() { Live::Often } else { Live::No };
     Ok(layout::page(&Frame::new("Executions", &access.caller, "Executions").live(live), &body))
+}
+
+/// The filter as it was typed, with why it finds nothing.
+fn mistyped(wanted: &Wanted, refused: &tonic::Status, caller: &Caller) -> axum::response::Response {
+    let body = html! {
+        h1 { "Executions" }
+        p.wrong role="alert" { (text(refused.message())) }
+        (filters(wanted))
+    };
+    let page = layout::page(&Frame::new("Executions", caller, "Executions"), &body);
+    (StatusCode::BAD_REQUEST, page).into_response()
 }
 
 /// What can be done with all that match, also beyond the page.
@@ -243,7 +273,7 @@ pub(super) fn table(name: &str, executions: &[proto::Summary], columns: &[&str],
             table.executions.together[columns.is_empty()] {
                 thead { tr {
                     th scope="col" { "Status" } th scope="col" { "Id" } th scope="col" { "Workflow" }
-                    th scope="col" { "Waits for" }
+                    th scope="col" { "Why" }
                     th scope="col" { "Started" } th.number scope="col" { "Took" }
                     @if columns.is_empty() { th scope="col" { "Attributes" } }
                     @for name in columns { th scope="col" { (text(name)) } }
@@ -263,7 +293,7 @@ fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
             td { (status(&execution.status)) }
             th scope="row" { a href=(execution_path(&execution.execution_id)) { (text(&execution.execution_id)) } }
             td { (text(&execution.workflow)) }
-            td { (waits_for(execution, now)) }
+            td { (why(execution, now)) }
             td { (moment(execution.started_at.as_ref(), now)) }
             td.number { @if let Some((from, to)) = took { (roughly(milliseconds_between(from, to))) } @else { "–" } }
             @if columns.is_empty() {
@@ -275,7 +305,11 @@ fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
     }
 }
 
-fn waits_for(execution: &proto::Summary, now: Now) -> Markup {
+/// What it waits for, or why it does not go on.
+fn why(execution: &proto::Summary, now: Now) -> Markup {
+    if let Some(failure) = &execution.failure {
+        return html! { span.wrong { (text(&failure_line(failure))) } };
+    }
     let Some(WaitsFor { what, joint, others }) = WaitsFor::of(execution) else { return Markup::default() };
     let until = execution.waits_for.as_ref().and_then(|wait| wait.until.as_ref());
     html! {
@@ -295,6 +329,12 @@ fn pairs(attributes: &str) -> Markup {
         }
         @if hidden > 0 { span.note { "and " (hidden) " more" } }
     }
+}
+
+/// The attributes of an execution, as they are written; empty if they cannot be.
+pub(super) fn written_of(execution: &proto::Summary) -> String {
+    let given = values(&execution.attributes).into_iter().map(|(name, value)| (name, value.get().to_owned())).collect();
+    Some(written(&given)).filter(|text| attributes(text).is_ok_and(|read| read == given)).unwrap_or_default()
 }
 
 fn values(attributes: &str) -> BTreeMap<String, Box<RawValue>> {

@@ -14,11 +14,11 @@ use crate::access::Access;
 use crate::json::{rfc3339, summary};
 use crate::proto;
 use crate::rest::NDJSON;
-use crate::wording::WaitsFor;
+use crate::wording::{WaitsFor, failure_line};
 
 /// What every row of a table begins with.
-const HEAD: [&str; 10] =
-    ["status", "id", "workflow", "started", "ended", "run", "events", "parent", "waits_for", "until"];
+const HEAD: [&str; 11] =
+    ["status", "id", "workflow", "started", "ended", "run", "events", "parent", "waits_for", "until", "failure"];
 
 pub(super) async fn csv(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
     let columns: Vec<String> = wanted.columns().into_iter().map(str::to_owned).collect();
@@ -67,7 +67,8 @@ fn row(execution: &proto::Summary, columns: &[String]) -> String {
     let (waits, until) = (WaitsFor::of(execution), execution.waits_for.as_ref().and_then(|wait| wait.until.as_ref()));
     let waits = waits.map_or(String::new(), |WaitsFor { what, others, .. }| what + &others);
     let until = until.map(rfc3339).unwrap_or_default();
-    let head = [status, execution_id, workflow, &started, &ended, &run, &events, parent, &waits, &until];
+    let failure = execution.failure.as_ref().map(failure_line).unwrap_or_default();
+    let head = [status, execution_id, workflow, &started, &ended, &run, &events, parent, &waits, &until, &failure];
     let names: Vec<&str> = columns.iter().map(String::as_str).collect();
     let values = if columns.is_empty() { vec![attributes.clone()] } else { of_columns(attributes, &names) };
     line(head.into_iter().chain(values.iter().map(String::as_str)))
@@ -95,10 +96,11 @@ mod tests {
             attributes: r#"{"n":0.2345678901234568,"t":"=cmd|' /C calc'!A0","q":"say \"no\",\nor","minus":-7}"#
                 .to_owned(),
             run: 1,
+            failure: Some(proto::Failure { kind: "trap".into(), message: "x \"y\"".into(), ..Default::default() }),
             ..Default::default()
         };
         let columns = ["t", "n", "none", "q", "minus"].map(str::to_owned);
-        let expected = "\"failed\",\"a\",\"c/w\",\"\",\"\",\"1\",\"0\",\"\",\"\",\"\",\
+        let expected = "\"failed\",\"a\",\"c/w\",\"\",\"\",\"1\",\"0\",\"\",\"\",\"\",\"trap: x \"\"y\"\"\",\
                         \"'=cmd|' /C calc'!A0\",\"0.2345678901234568\",\"\",\"say \"\"no\"\",\nor\",\"-7\"\r\n";
         assert_eq!(row(&execution, &columns), expected);
     }

@@ -74,6 +74,12 @@ pub(super) fn reproduces(schema: Option<&str>, held: &str) -> bool {
     json(&sent).ok().flatten().is_some_and(|sent| compact(&sent) == compact(held))
 }
 
+/// Whether a value of this schema has fields of its own, and is not one field of JSON.
+pub(super) fn has_fields(schema: Option<&str>) -> bool {
+    let all = fields_of("", schema.unwrap_or("{}"));
+    all.iter().any(|field| !field.name.is_empty() || !matches!(kind(field.schema), Kind::Json))
+}
+
 fn fields_of<'a>(what: &str, schema: &'a str) -> Vec<Field<'a>> {
     let members = Members::of(schema);
     let properties = Members::of(members.get("properties").unwrap_or("{}"));
@@ -106,7 +112,7 @@ fn filled(field: &Field, json: Option<&str>, typed: &[(String, String)]) -> (Kin
         let kind = if matches!(kind, Kind::Text) { Kind::Json } else { kind };
         return (kind, typed.clone());
     }
-    let default = Members::of(field.schema).get("default");
+    let default = Members::of(field.schema).get("default").filter(|default| default.trim() != "null");
     let Some(json) = json.or(default.filter(|_| typed.is_empty())) else { return (kind, String::new()) };
     match kind {
         Kind::Text => match serde_json::from_str::<String>(json) {

@@ -59,7 +59,8 @@ fn ended(word: &str) -> &'static str {
 fn answer(link: &LinkView, token: &str, now: Now, typed: &[(String, String)]) -> Markup {
     let (data, schema) = (link.question.data.as_str(), link.question.schema.as_ref().map(|schema| schema.as_str()));
     let may = |decision: &str| link.decisions.contains(&decision);
-    let expires_at = convert::moment(link.expires_at);
+    let until = link.question.deadline.map_or(link.expires_at, |deadline| deadline.min(link.expires_at));
+    let until = convert::moment(until);
     html! {
         @if !matches!(data, "" | "null" | "{}") { (value(data)) }
         @if may("approve") {
@@ -80,7 +81,7 @@ fn answer(link: &LinkView, token: &str, now: Now, typed: &[(String, String)]) ->
                 }
             }
         }
-        p.note { "The link answers once, until " (exact(Some(&expires_at))) ", " (moment(Some(&expires_at), now)) "." }
+        p.note { "The link answers once, until " (exact(Some(&until))) ", " (moment(Some(&until), now)) "." }
     }
 }
 

@@ -49,6 +49,19 @@ pub(super) fn start_path(workflow: &str) -> String {
     format!("/start/{}/{}", escaped(component), escaped(workflow))
 }
 
+/// A button for what cannot be undone: it shows what will be, and a second button that does it.
+pub(super) fn confirmed(action: &str, word: &str, consequence: &str) -> Markup {
+    html! {
+        details.confirm {
+            summary.button.danger { (word) " …" }
+            form method="post" action=(action) {
+                p.note { (consequence) }
+                button.danger { (word) " now" }
+            }
+        }
+    }
+}
+
 /// A status as a word with a sign.
 pub(super) fn status(word: &str) -> Markup {
     let (class, sign) = match word.parse() {

@@ -2,12 +2,15 @@
 
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use cerebelum_worker::Caller;
 use maud::{DOCTYPE, html};
 use tonic::{Code, Status};
 
 use super::layout::{self, Frame};
 use super::parts::{escaped, text};
+use crate::access::Access;
 use crate::rest::Problem;
 
 /// Why a page cannot be shown, or a form not be carried out.
@@ -23,8 +26,24 @@ impl From<Status> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let why = self.0.message().to_owned();
-        let status = Problem::from(self.0).status();
-        let heading = match status {
+        let refused = Refused { status: Problem::from(self.0).status(), why };
+        let mut response = refused.page(None);
+        response.extensions_mut().insert(refused);
+        response
+    }
+}
+
+/// What a page says that cannot be shown.
+#[derive(Debug, Clone)]
+struct Refused {
+    status: StatusCode,
+    why: String,
+}
+
+impl Refused {
+    /// The page, with the navigation of a reader who is known.
+    fn page(&self, reader: Option<&Caller>) -> Response {
+        let heading = match self.status {
             StatusCode::NOT_FOUND => "Not found",
             StatusCode::FORBIDDEN => "Not allowed",
             StatusCode::CONFLICT => "Not possible now",
@@ -33,18 +52,27 @@ impl IntoResponse for Refusal {
             StatusCode::TOO_MANY_REQUESTS => "Too much at once",
             _ => "Refused",
         };
+        let frame = reader.map_or_else(|| Frame::bare(heading), |reader| Frame::new(heading, reader, ""));
         let page = layout::page(
-            &Frame::bare(heading),
+            &frame,
             &html! {
                 section.card.alone {
                     h1 { (heading) }
-                    p.lead { (text(&why)) }
+                    p.lead { (text(&self.why)) }
                     p { a href="/" { "To the overview" } }
                 }
             },
         );
-        (status, page).into_response()
+        (self.status, page).into_response()
     }
+}
+
+/// Puts the navigation around a refusal, for a reader who was let in.
+pub(super) async fn in_frame(request: Request, next: Next) -> Response {
+    let access = request.extensions().get::<Access>().cloned();
+    let response = next.run(request).await;
+    let refused = response.extensions().get::<Refused>();
+    refused.zip(access).map(|(refused, access)| refused.page(Some(&access.caller))).unwrap_or(response)
 }
 
 /// The answer to a request for a page that is not let in. A reader without a token is asked for one.

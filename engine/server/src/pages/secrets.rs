@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
-use super::parts::{escaped, moment, text};
+use super::parts::{confirmed, escaped, moment, text};
 use super::read::{Form, Path};
 use super::{Shown, Site};
 use crate::access::Access;
@@ -64,7 +64,7 @@ fn table(secrets: &[proto::Secret], now: Now) -> Markup {
                             td { (moment(secret.changed_at.as_ref(), now)) }
                             td { @if secret.is_open { "can be used" } @else { "this engine lacks the key" } }
                             td {
-                                form method="post" action={ "/secrets/" (escaped(&secret.name)) "/delete" } { button.danger { "Delete" } }
+                                (confirmed(&format!("/secrets/{}/delete", escaped(&secret.name)), "Delete", "Steps that ask for it fail from then on."))
                             }
                         }
                     }

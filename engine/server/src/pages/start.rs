@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use tonic::{Code, Status};
 
+use super::executions::{attributes, written_of};
 use super::form::{self, Held};
 use super::layout::{self, Frame};
 use super::parts::{escaped, execution_path, text};
@@ -30,6 +31,7 @@ pub(super) struct Wanted {
 #[derive(Debug, Default)]
 struct Beginning {
     input: Option<String>,
+    attributes: String,
     /// What a reader had sent, and why that was refused.
     sent: Vec<(String, String)>,
     refused: Option<String>,
@@ -44,14 +46,16 @@ pub(super) async fn show(
     Path(name): Name,
     Query(wanted): Query<Wanted>,
 ) -> Shown {
-    let input = match wanted.like.as_str() {
-        "" => None,
+    let begins = match wanted.like.as_str() {
+        "" => Beginning::default(),
         like => {
             let request = proto::StatusRequest { execution_id: like.to_owned() };
-            Some(site.service.status(asked(access.clone(), request)).await?.into_inner().input)
+            let like = site.service.status(asked(access.clone(), request)).await?.into_inner();
+            let attributes = like.summary.as_ref().map(written_of).unwrap_or_default();
+            Beginning { input: Some(like.input), attributes, ..Beginning::default() }
         }
     };
-    page(&site, &access, &name, Beginning { input, ..Beginning::default() }).await
+    page(&site, &access, &name, begins).await
 }
 
 async fn page(site: &Site, access: &Access, (component, workflow): &(String, String), begins: Beginning) -> Shown {
@@ -74,12 +78,14 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
                 button.main { "Start" }
             }
         }
-        details #raw open[!is_whole] {
-            summary { "Input as JSON" }
-            form.stack method="post" action=(path) {
-                (form::fields("Input", None, held, "raw"))
-                (options(&begins, "r"))
-                button.main { "Start" }
+        @if !is_whole || form::has_fields(schema) {
+            details #raw open[!is_whole] {
+                summary { "Input as JSON" }
+                form.stack method="post" action=(path) {
+                    (form::fields("Input", None, held, "raw"))
+                    (options(&begins, "r"))
+                    button.main { "Start" }
+                }
             }
         }
         (super::graph::plan(found.input_schema.as_ref()))
@@ -89,7 +95,10 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
 }
 
 fn options(begins: &Beginning, which: &str) -> Markup {
+    let attributes = if begins.sent.is_empty() { &begins.attributes } else { form::sent(&begins.sent, "attributes") };
     html! {
+        label for={ "attributes-" (which) } { "Attributes" span.note { " optional" } }
+        input id={ "attributes-" (which) } name="attributes" value=(attributes) placeholder="team=ops & n=7";
         label for={ "id-" (which) } { "Id" span.note { " optional" } }
         input id={ "id-" (which) } name="id" value=(form::sent(&begins.sent, "id")) maxlength="128" aria-describedby={ "idn-" (which) };
         p.note id={ "idn-" (which) } { "The same id with the same input starts nothing twice." }
@@ -111,7 +120,8 @@ pub(super) async fn start(
         Err(refused) => return Err(refused.into()),
     };
     let refused = Some(refused.message().to_owned());
-    let page: Response = page(&site, &access, &name, Beginning { input: None, sent: fields, refused }).await?;
+    let page: Response =
+        page(&site, &access, &name, Beginning { sent: fields, refused, ..Beginning::default() }).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 
@@ -128,6 +138,7 @@ async fn start_with(
         workflow: format!("{component}/{workflow}"),
         input: form::json(fields).map_err(Status::invalid_argument)?.unwrap_or_default(),
         execution_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
+        attributes: attributes(form::sent(fields, "attributes"))?,
         delay_ms: delay.ms,
         ..Default::default()
     };

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
-use super::parts::{escaped, moment, text};
+use super::parts::{confirmed, escaped, moment, text};
 use super::read::{Form, Path};
 use super::{Shown, Site};
 use crate::access::Access;
@@ -86,7 +86,7 @@ fn table(tokens: &[proto::Token], now: Now) -> Markup {
                             td { (state(token, now)) }
                             td {
                                 @if token.revoked_at.is_none() {
-                                    form method="post" action={ "/tokens/" (escaped(&token.id)) "/revoke" } { button.danger { "Revoke" } }
+                                    (confirmed(&format!("/tokens/{}/revoke", escaped(&token.id)), "Revoke", "Whoever uses it is refused from then on."))
                                 }
                             }
                         }

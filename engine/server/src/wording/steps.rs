@@ -147,11 +147,13 @@ fn folded<'a>(group: &[&'a proto::Step]) -> What<'a> {
 
 /// The most interesting steps of a group: failed ones before open ones before completed ones, of each sort the latest.
 /// They are shown in the order of their start.
-fn worth_a_look(mut group: Vec<&proto::Step>, number: usize) -> Vec<&proto::Step> {
+fn worth_a_look(group: Vec<&proto::Step>, number: usize) -> Vec<&proto::Step> {
     let rank = |step: &proto::Step| RANKED.iter().position(|status| step.status == status.word());
-    let started = |step: &proto::Step| step.started_at.as_ref().map(moment_ms);
-    group.sort_by_key(|step| (rank(step), std::cmp::Reverse(started(step))));
+    // Many may have started in one millisecond.
+    let when = |(at, step): &(usize, &proto::Step)| (step.started_at.as_ref().map(moment_ms), *at);
+    let mut group: Vec<_> = group.into_iter().enumerate().collect();
+    group.sort_by_key(|step| (rank(step.1), std::cmp::Reverse(when(step))));
     group.truncate(number);
-    group.sort_by_key(|step| started(step));
-    group
+    group.sort_by_key(when);
+    group.into_iter().map(|(_, step)| step).collect()
 }

@@ -18,7 +18,7 @@ pub fn why(status: &proto::ExecutionStatus, now: Now) -> String {
     let after = ms.map_or(String::new(), |(from, to)| format!(" after {}", roughly(milliseconds_between(from, to))));
     match summary.status.parse() {
         Ok(Status::Completed) => format!("It completed{after}."),
-        Ok(Status::Failed) => format!("It failed{after}: {}", cause()),
+        Ok(Status::Failed) => format!("It failed{after}{}: {}", in_step(status), cause()),
         Ok(Status::Cancelled) => match status.failure.is_some() {
             true => format!("It was cancelled{after}: {}", cause()),
             false => format!("It was cancelled{after}."),
@@ -27,6 +27,14 @@ pub fn why(status: &proto::ExecutionStatus, now: Now) -> String {
         Ok(Status::Paused) => "It is paused: nothing new starts until it is resumed.".to_owned(),
         _ => waits(status, now),
     }
+}
+
+/// The step whose failure ended the execution, if one did.
+fn in_step(status: &proto::ExecutionStatus) -> String {
+    let ends =
+        |step: &&proto::Step| step.ended_at.is_some() && step.failure.is_some() && step.failure == status.failure;
+    let step = status.steps.iter().rev().find(ends);
+    step.map_or(String::new(), |step| format!(" in step `{}`", step.name))
 }
 
 fn waits(status: &proto::ExecutionStatus, now: Now) -> String {
@@ -109,9 +117,12 @@ impl WaitsFor {
         Some(Self { what, joint, others })
     }
 
-    /// The words on one line, as seen from now.
+    /// The words on one line, as seen from now; or why the execution failed or is parked.
     #[must_use]
     pub fn line(summary: &proto::Summary, now: Now) -> String {
+        if let Some(failure) = &summary.failure {
+            return failure_line(failure);
+        }
         let Some(Self { what, joint, others }) = Self::of(summary) else { return String::new() };
         let until = summary.waits_for.as_ref().and_then(|wait| wait.until.as_ref());
         let until = until.map_or(String::new(), |until| format!("{joint}{}", ago(Some(until), now)));
@@ -151,7 +162,8 @@ mod tests {
             message: message.into(),
             ..Default::default()
         });
-        let step = proto::Step { name: "charge".into(), failure: failure.clone(), ..Default::default() };
+        let ended_at = at(6).filter(|_| status == "failed");
+        let step = proto::Step { name: "charge".into(), failure: failure.clone(), ended_at, ..Default::default() };
         let steps = vec![step];
         why(&proto::ExecutionStatus { summary: Some(summary), waiting_on, failure, steps, ..Default::default() }, NOW)
     }
@@ -165,7 +177,7 @@ mod tests {
     fn an_execution_that_has_ended_says_how_and_one_that_is_held_says_what_to_do() {
         for (status, sentence) in [
             ("completed", "It completed after 3.0s."),
-            ("failed", "It failed after 3.0s: http-status: 503"),
+            ("failed", "It failed after 3.0s in step `charge`: http-status: 503"),
             ("cancelled", "It was cancelled after 3.0s: http-status: 503"),
             ("parked", "A person must look at it: http-status: 503. It goes on once it is resumed."),
             ("paused", "It is paused: nothing new starts until it is resumed."),
@@ -215,5 +227,8 @@ mod tests {
             assert_eq!(line(Some(wait(kind, name, until)), others), words);
         }
         assert_eq!(line(None, 0), "");
+        let failure = proto::Failure { kind: "http-status".into(), message: "503".into(), ..Default::default() };
+        let failed = proto::Summary { failure: Some(failure), ..Default::default() };
+        assert_eq!(WaitsFor::line(&failed, NOW), "http-status: 503");
     }
 }

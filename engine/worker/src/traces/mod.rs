@@ -91,7 +91,8 @@ impl Traces {
         let subject = Subject::of(execution.identity());
         let context = SpanContext {
             trace: subject.trace_id(&TraceRecord::default(), 0),
-            span: subject.end_id(0),
+            // It may fail again after it has been resumed.
+            span: subject.end_id(u32::try_from(execution.position().0).unwrap_or(u32::MAX)),
             is_sampled: true,
         };
         vec![subject.end_span(context, None, (end, execution.stamp()))]

@@ -204,7 +204,7 @@ impl Tracer {
         let mut span = self.subject.end_span(context, Some(self.activation()), (end, at));
         span.state = self.state();
         self.spans.push(span);
-        self.record.cause = Some(context);
+        self.record.end = Some(context);
     }
 
     /// Ends the waking, and the part of each step that moved in it.

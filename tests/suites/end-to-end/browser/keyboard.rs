@@ -100,6 +100,26 @@ fn a_person_cancels_many_and_finds_what_failed_with_keys_only() {
 }
 
 #[test]
+fn letters_are_keys_until_a_person_switches_them_off() {
+    let engine = engine_with_guests(Database::Sqlite);
+    let browser = Browser::open(1_280);
+    browser.page(&engine, "/components");
+    browser.press("?");
+    browser.sees("section[aria-label=Keys]", "g e");
+    browser.press("ga");
+    browser.sees("h1", "Approvals");
+    browser.click("header button.link:last-child");
+    browser.sees("section[aria-label=Keys] button", "Switch these keys off");
+    browser.press(ENTER);
+    browser.sees("section[aria-label=Keys] button", "Switch these keys on");
+    browser.page(&engine, "/components");
+    browser.press("?ga");
+    assert_eq!(browser.text("h1"), "Components");
+    assert_eq!(browser.run("return document.querySelector('section[aria-label=Keys]').hidden", &[]), true);
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
 fn the_focus_stays_where_it_is_and_is_never_caught() {
     let engine = engine_with_guests(Database::Sqlite);
     asks(&engine, "first");

@@ -67,6 +67,17 @@ fn a_history_that_grows_is_shown_whole_across_a_kill(database: Database) {
     });
 }
 
+#[test]
+fn an_overview_that_began_empty_shows_what_came() {
+    let engine = engine_with_guests(Database::Sqlite);
+    let browser = Browser::open(1_280);
+    browser.page(&engine, "/");
+    browser.sees("main", "No execution has been started yet");
+    asks(&engine, "first");
+    browser.sees("#people", "first");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 /// A proxy that keeps streams back, and one that refuses them.
 #[test]
 fn a_page_asks_where_its_stream_does_not_get_through() {

@@ -6,7 +6,10 @@ use test_engine::{Database, Engine, until};
 use super::{page, upload};
 use crate::rest::{Told, curl};
 
-on_both_databases!(all_that_match_are_a_file_beyond_the_page, a_list_says_what_each_execution_waits_for_and_until_when,);
+on_both_databases!(
+    all_that_match_are_a_file_beyond_the_page,
+    a_list_says_what_each_execution_waits_for_or_why_it_failed,
+);
 
 /// More than one reading of a list of all.
 const EXECUTIONS: usize = 1_100;
@@ -37,7 +40,7 @@ fn all_that_match_are_a_file_beyond_the_page(database: Database) {
     let ids: std::collections::BTreeSet<_> = rows.lines().skip(1).map(|row| row.split("\",\"").nth(1)).collect();
     assert_eq!((rows.lines().count(), ids.len()), (EXECUTIONS + 1, EXECUTIONS));
     assert!(rows.starts_with(
-        "\"status\",\"id\",\"workflow\",\"started\",\"ended\",\"run\",\"events\",\"parent\",\"waits_for\",\"until\",\"team\",\"n\",\"none\"\r\n"
+        "\"status\",\"id\",\"workflow\",\"started\",\"ended\",\"run\",\"events\",\"parent\",\"waits_for\",\"until\",\"failure\",\"team\",\"n\",\"none\"\r\n"
     ));
     assert!(rows.contains(",\"ops, eu\",\"8\",\"\"\r\n") && rows.contains(",\"'=1+1\",\"9\",\"\"\r\n"), "{rows}");
     let lines = file(&engine, "/executions.ndjson?attribute=team%3D%3D1%2B1%20%26%20n%3D9").body;
@@ -65,7 +68,7 @@ fn all_that_match_are_a_file_beyond_the_page(database: Database) {
     }
 }
 
-fn a_list_says_what_each_execution_waits_for_and_until_when(database: Database) {
+fn a_list_says_what_each_execution_waits_for_or_why_it_failed(database: Database) {
     let mut engine = Engine::start(database);
     upload(&engine);
     let start = |id: &str, workflow: &str, input: Value, more: &[&str]| {
@@ -107,7 +110,7 @@ fn a_list_says_what_each_execution_waits_for_and_until_when(database: Database) 
         assert!(shown.contains(words), "{words} in {shown}");
     }
     let told = engine.ok(&["list"]);
-    assert!(told.contains("WAITS FOR") && told.contains("approval “Go <b>?”, ends in 23h"), "{told}");
+    assert!(told.contains("WHY") && told.contains("approval “Go <b>?”, ends in 23h"), "{told}");
     let rows = file(&engine, "/executions.csv?columns=x").body;
     assert!(rows.contains("\"approval “Go <b>?”\",\"20"), "{rows}");
     engine.ok(&["pause", "hears"]);
@@ -117,4 +120,19 @@ fn a_list_says_what_each_execution_waits_for_and_until_when(database: Database) 
     engine.ok(&["signal", "hears", "paid", "--data", "7"]);
     assert_eq!(engine.wait_for_end("hears")["status"], "completed");
     assert!(listed(&engine)["hears"].is_null());
+    let reason = "n".repeat(1_000);
+    engine.ok(&["reject", "asks", "--reason", &reason]);
+    assert_eq!(engine.wait_for_end("asks")["failure"]["message"].as_str().map(str::len), Some(1_000));
+    engine.kill_and_restart();
+    let failed = &engine.json(&["list", "--status", "failed"])[0];
+    let short = failed["failure"]["message"].as_str().unwrap();
+    assert!(failed["failure"]["kind"] == "rejected" && short.ends_with("nn…") && short.len() < 210, "{failed}");
+    for told in [
+        page(&engine, "/executions?status=failed").body,
+        page(&engine, "/").body,
+        engine.ok(&["list"]),
+        file(&engine, "/executions.csv?columns=x").body,
+    ] {
+        assert!(told.contains("rejected: nn"), "{told}");
+    }
 }

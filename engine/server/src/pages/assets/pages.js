@@ -49,37 +49,54 @@ const OLDER_MS = 15000;
 const PAUSE_MS = 100;
 // A stream that says nothing for so long does not get through: the engine speaks at once.
 const DEAF_MS = 5000;
+// A stream that does not get through may do so later.
+const RETRY_MS = 60000;
+// How long an answer may take, and the longest pause while the engine does not answer.
+const PATIENCE_MS = 30000;
 // The engine makes a page at most a fifth of the time. What a page has not used of that for two seconds it may use at once.
 const SHARE = 5;
 const SAVED_MS = 2000;
-let paused = false, asking = false, again = false, gone = false, ended = false, kept = false, lost = false, since = 0, used = 0;
+let paused = false, asking = false, again = false, gone = 0, ended = false, kept = false, lost = false, since = 0, used = 0, failures = 0;
+let close = () => {};
+
+const isIdle = () => paused || document.hidden || gone > 1;
 
 // Replaces the parts of the page that have changed. A part in which the reader is about to send something stays.
 async function refresh() {
-  if (gone) return;
+  if (gone > 1) return;
   if (asking) { again = true; return; }
   asking = true;
   const began = performance.now();
   try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    const answer = await fetch(location.href, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(PATIENCE_MS) });
     if (answer.redirected) { location.reload(); return; }
-    if (answer.status === 404 || answer.status === 403) { gone = true; say("This page is no longer there for you"); return; }
+    // A proxy may say so while the engine restarts.
+    gone = answer.status === 404 || answer.status === 403 ? gone + 1 : 0;
+    if (gone > 1) { close(); say("This page is no longer there for you"); return; }
+    if (gone) throw new Error("The engine does not show this page");
+    if (answer.status === 429) throw new Error("The engine refuses more requests");
     if (!answer.ok) throw new Error("The engine does not answer");
     const fresh = new DOMParser().parseFromString(policy.createHTML(await answer.text()), "text/html");
     kept = false;
     ended ||= Boolean(main.dataset.changes) && !fresh.getElementById("main").dataset.changes;
-    for (const part of document.querySelectorAll("[data-live]")) replace(part, fresh.getElementById(part.id));
+    if (ended) close();
+    const parts = [...document.querySelectorAll("[data-live]")];
+    // What the page has now and had not before has no place here.
+    if ([...fresh.querySelectorAll("[data-live]")].some((part) => !document.getElementById(part.id)) && !parts.some(isInUse)) { location.reload(); return; }
+    for (const part of parts) replace(part, fresh.getElementById(part.id));
     showMoments();
-    since = 0;
+    since = failures = 0;
     sayState();
   } catch (error) {
     since ||= Date.now();
-    say(`The engine does not answer since ${roughly(Date.now() - since)}; trying again`);
+    failures += 1;
+    say(`${error.message.startsWith("The engine") ? error.message : "The engine does not answer"} since ${roughly(Date.now() - since)}; trying again`);
     again = true;
   } finally {
     const now = performance.now();
-    used = Math.max(used, began - SAVED_MS) + SHARE * (now - began);
-    setTimeout(() => { asking = false; if (again) { again = false; refresh(); } }, since ? OFTEN_MS : Math.max(PAUSE_MS, used - now));
+    used = Math.max(used, began - SAVED_MS) + SHARE * Math.min(now - began, SAVED_MS);
+    const pause = failures ? Math.min(OFTEN_MS * 2 ** (failures - 1), PATIENCE_MS) : Math.max(PAUSE_MS, used - now);
+    setTimeout(() => { asking = false; if (again && !isIdle()) { again = false; refresh(); } }, pause);
   }
 }
 
@@ -87,7 +104,7 @@ async function refresh() {
 function isInUse(part) {
   const focused = part.contains(document.activeElement) ? document.activeElement : null;
   return Boolean(
-    part.dataset.touched || focused?.closest("form, summary") || part.querySelector("details[open] form") ||
+    part.dataset.touched || focused?.closest("form") || part.querySelector("details[open] form") ||
     (String(getSelection()) && part.contains(getSelection().anchorNode)));
 }
 
@@ -114,13 +131,13 @@ function replace(part, fresh) {
 function sayState() {
   if (ended) say("Ended");
   else if (paused) say("Paused: press r to go on");
-  else if (kept) say("Not updated while you fill in a form");
+  else if (kept) say("Not updated while you fill in or select something");
   else say(lost ? "Changes are not announced here: asking every few seconds" : "Live");
 }
 
 function follow() {
   if (main.dataset.changes) {
-    let stream = null, patience = 0, polling = 0;
+    let stream = null, patience = 0, polling = 0, retry = 0;
     const open = () => {
       if (stream || polling || paused || gone || ended || document.hidden) return;
       stream = new EventSource(main.dataset.changes);
@@ -131,16 +148,18 @@ function follow() {
       stream.onerror = () => {
         say("Reconnecting");
         clearTimeout(patience);
+        patience = setTimeout(poll, DEAF_MS);
         lost = true;
         if (stream?.readyState === EventSource.CLOSED) { close(); setTimeout(open, OFTEN_MS); }
         refresh();
       };
     };
-    const close = () => { stream?.close(); stream = null; clearTimeout(patience); clearInterval(polling); polling = 0; };
+    close = () => { stream?.close(); stream = null; clearTimeout(patience); clearTimeout(retry); clearInterval(polling); polling = 0; };
     const poll = () => {
       close();
       lost = true;
       polling = setInterval(() => (ended ? close() : refresh()), DEAF_MS);
+      retry = setTimeout(() => { close(); open(); }, RETRY_MS);
       refresh();
     };
     // A page that is not looked at takes no connection.
@@ -152,7 +171,7 @@ function follow() {
     setInterval(() => { if (stream && !ended) refresh(); }, OLDER_MS);
   } else if ("often" in main.dataset) {
     sayState();
-    setInterval(() => { if (!paused && !document.hidden && !since) refresh(); }, OFTEN_MS);
+    setInterval(() => { if (!isIdle()) refresh(); }, OFTEN_MS);
   }
 }
 
@@ -163,10 +182,52 @@ let toggle = () => {};
 // The engine may stand below a path.
 const HOME = document.querySelector("a.brand")?.getAttribute("href") ?? "/";
 const PLACES = { e: "executions", a: "approvals", c: "components", n: "nodes", o: "" };
+const KEYS = {
+  "g e": "executions", "g a": "approvals", "g c": "components", "g n": "nodes", "g o": "overview", "/": "the search field",
+  "j k": "the next and the previous row; Enter opens it", r: "pause and go on", t: "moments in UTC or in this time zone", "?": "these keys",
+};
+const help = document.createElement("section");
 let before = "";
+// Who speaks to a machine may say letters that are no keys (WCAG 2.1.4).
+let areKeys = localStorage.getItem("keys") !== "off";
+
+function made(name, into, text) {
+  const one = document.createElement(name);
+  one.textContent = text;
+  into.append(one);
+  return one;
+}
+
+// The list of keys, behind a button among those of the reader.
+function offerKeys() {
+  const reader = document.querySelector("header .caller");
+  if (!reader) { areKeys = false; return; }
+  const button = made("button", reader, "Keys");
+  button.className = "link";
+  button.addEventListener("click", showKeys);
+  Object.assign(help, { className: "card", hidden: true, ariaLabel: "Keys" });
+  made("h2", help, "Keys");
+  const list = made("dl", help, "");
+  list.className = "facts";
+  for (const [keys, does] of Object.entries(KEYS)) {
+    const one = made("div", list, "");
+    made("dt", one, does);
+    made("kbd", made("dd", one, ""), keys);
+  }
+  const toggle = made("button", help, "");
+  const word = () => { toggle.textContent = areKeys ? "Switch these keys off" : "Switch these keys on"; };
+  toggle.addEventListener("click", () => { areKeys = !areKeys; localStorage.setItem("keys", areKeys ? "on" : "off"); word(); });
+  word();
+  main.prepend(help);
+}
+
+function showKeys() {
+  help.hidden = !help.hidden;
+  if (!help.hidden) help.querySelector("button").focus();
+}
 
 function key(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  if (!areKeys || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
   const pressed = before === "g" ? `g${event.key}` : event.key;
   before = event.key;
   if (pressed[0] === "g" && pressed[1] in PLACES) location.href = HOME + PLACES[pressed[1]];
@@ -174,7 +235,7 @@ function key(event) {
   else if (pressed === "j" || pressed === "k") move(pressed === "j" ? 1 : -1);
   else if (pressed === "r" && line) { paused = !paused; sayState(); toggle(); }
   else if (pressed === "t") { zone = zones[1 - zones.indexOf(zone)]; localStorage.setItem("zone", zone); showMoments(); }
-  else if (pressed === "?") say("g e executions · g a approvals · g c components · g o overview · / search · j k rows · r pause · t time zone");
+  else if (pressed === "?") showKeys();
 }
 
 function move(by) {
@@ -186,6 +247,7 @@ function move(by) {
 for (const part of document.querySelectorAll("[data-live]")) part.dataset.shown = part.innerHTML;
 document.addEventListener("input", (event) => event.target.closest("[data-live]")?.setAttribute("data-touched", "yes"));
 document.addEventListener("keydown", key);
+offerKeys();
 showMoments();
 setInterval(showMoments, 1000);
 if (line) follow();

@@ -123,6 +123,7 @@ class Summary(Message):
     parent: str
     waits_for: WaitingOn
     other_waits: int
+    failure: Failure
     def __init__(
         self,
         *,
@@ -138,6 +139,7 @@ class Summary(Message):
         parent: str | None = ...,
         waits_for: WaitingOn | None = ...,
         other_waits: int | None = ...,
+        failure: Failure | None = ...,
     ) -> None: ...
 
 class ExecutionStatus(Message):
