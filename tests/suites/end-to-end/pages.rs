@@ -101,10 +101,7 @@ fn a_person_starts_answers_and_reads_without_scripts(database: Database) {
     page(&engine, "/executions/q.1/logs");
     let like = page(&engine, "/start/guests/asking?like=q.1").body;
     assert!(like.contains("May &lt;b&gt;I") && like.contains("value=\"n=7 &amp; team=ops\""), "{like}");
-    let mistyped = curl(&engine, ("GET", "/executions?attribute=xx"), &[], b"");
-    assert!(mistyped.status == 400 && mistyped.body.contains("value=\"xx\""), "{mistyped:?}");
-    let unknown = curl(&engine, ("GET", "/executions/none"), &[], b"");
-    assert!(unknown.status == 404 && unknown.body.contains("aria-label=\"Main\""), "{unknown:?}");
+    a_refusal_keeps_the_form_and_the_navigation(&engine);
     assert!(page(&engine, "/executions?status=completed&workflow=guests/asking").body.contains("q.1"));
     assert!(page(&engine, "/executions?status=failed").body.contains("No execution matches"));
     assert_eq!(led_to(&curl(&engine, ("GET", "/executions?id=q.1"), &[], b"")), "/executions/q.1");
@@ -127,11 +124,18 @@ fn a_person_starts_answers_and_reads_without_scripts(database: Database) {
         let told = curl(&engine, ("GET", path), &[], b"");
         assert!(matches!(told.status, 400 | 404) && told.body.contains("<h1>"), "{path}: {told:?}");
     }
-    let nowhere = curl(&engine, ("GET", "/nowhere"), &["-H", "accept: text/html"], b"");
-    assert!(nowhere.status == 404 && nowhere.body.contains("<h1>Not found</h1>"), "{nowhere:?}");
     assert_eq!(curl(&engine, ("GET", "/executions/none/changes"), &[], b"").status, 404);
     assert_eq!(led_to(&send(&engine, "/executions/q.1/delete", &[], &[])), "/executions");
     assert_eq!(curl(&engine, ("GET", "/executions/q.1"), &[], b"").status, 404);
+}
+
+fn a_refusal_keeps_the_form_and_the_navigation(engine: &Engine) {
+    let mistyped = curl(engine, ("GET", "/executions?attribute=xx"), &[], b"");
+    assert!(mistyped.status == 400 && mistyped.body.contains("value=\"xx\""), "{mistyped:?}");
+    let unknown = curl(engine, ("GET", "/executions/none"), &[], b"");
+    assert!(unknown.status == 404 && unknown.body.contains("aria-label=\"Main\""), "{unknown:?}");
+    let nowhere = curl(engine, ("GET", "/nowhere"), &["-H", "accept: text/html"], b"");
+    assert!(nowhere.status == 404 && nowhere.body.contains("<h1>Not found</h1>"), "{nowhere:?}");
 }
 
 /// Method, path and the method of the service of each page, as the documentation has them.

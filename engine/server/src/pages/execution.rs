@@ -242,9 +242,9 @@ fn step_row(row: &Row, now: Now) -> Markup {
                         @if wait.kind == "child" { a href=(execution_path(&wait.name)) { (text(&wait.name)) } } @else { (text(&wait.name)) }
                     }
                     td { (status("waiting")) }
-                    td.number { (moment(wait.since.as_ref(), now)) }
+                    td.number { (wait.since.as_ref().map(|since| roughly(now.0.saturating_sub(moment_ms(since)))).unwrap_or_default()) }
                     td {
-                        @if let Some(until) = &wait.until { "until " (moment(Some(until), now)) " " }
+                        @if let Some(until) = &wait.until { "ends " (moment(Some(until), now)) " " }
                         @if let Some(attempts) = wait.attempts { span.note { (attempts) " so far " } }
                         @if let Some(last) = &wait.last { (value_in_brief(last)) }
                     }

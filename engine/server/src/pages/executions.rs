@@ -295,7 +295,7 @@ fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {
             td { (text(&execution.workflow)) }
             td { (why(execution, now)) }
             td { (moment(execution.started_at.as_ref(), now)) }
-            td.number { @if let Some((from, to)) = took { (roughly(milliseconds_between(from, to))) } @else { "–" } }
+            td.number { @if let Some((from, to)) = took { (roughly(milliseconds_between(from, to))) } }
             @if columns.is_empty() {
                 td { (pairs(&execution.attributes)) }
             } @else {
