@@ -110,7 +110,8 @@ pub struct ExecutionRow {
     pub ended_at: Option<Timestamp>,
     /// The number of open calls, so that a missing call is noticed. None if the calls were not counted.
     pub open_calls: Option<u32>,
-    /// What the execution waits for, as `history` derived it when the row was last written, as one JSON object.
+    /// What the execution waits for, or why it failed, as `history` derived it when the row was last written, as one JSON
+    /// object.
     pub waits_for: Option<String>,
 }
 

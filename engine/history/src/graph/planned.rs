@@ -67,11 +67,11 @@ impl Progress {
 
     /// Adds rows with what is planned. The planned part begins below `happened.leaves`.
     pub(super) fn drawn<'r>(&'r self, happened: &Happened<'r>, rows: &'r mut Vec<Vec<Made>>) -> Planned {
-        let (mut sources, mut sides) = (HashMap::<_, Vec<_>>::new(), HashSet::new());
+        let (mut sources, mut sides) = (HashMap::<_, BTreeSet<_>>::new(), HashSet::new());
         for (source, ways) in &self.plan.rules {
             for (when, steps) in targets(ways) {
                 for name in names(steps) {
-                    sources.entry(name).or_default().push(source.as_str());
+                    sources.entry(name).or_default().insert(source.as_str());
                     if matches!(when, When::Condition(_)) {
                         sides.insert(name);
                     }
@@ -92,7 +92,7 @@ impl Progress {
             made: Planned { from, ..Planned::default() },
         };
         let context = Context { is_timeline: true, is_alone: true, since: 0, state: BoxState::Planned };
-        let tail = drawer.rest(&self.plan.line, context, happened.leaves.clone());
+        let Rest { tail, .. } = drawer.rest(&self.plan.line, context, happened.leaves.clone());
         let mut planned = drawer.made;
         planned.last = tail.into_iter().collect();
         planned
@@ -138,7 +138,7 @@ struct Drawer<'p> {
     happened: &'p Happened<'p>,
     rows: &'p mut Vec<Vec<Made>>,
     /// The steps to which rules lead, with the steps that have these rules.
-    sources: HashMap<&'p str, Vec<&'p str>>,
+    sources: HashMap<&'p str, BTreeSet<&'p str>>,
     /// Those of them that are sides of a branch.
     sides: HashSet<&'p str>,
     /// The steps behind those that say how far the run is.
@@ -151,23 +151,31 @@ struct Drawer<'p> {
     made: Planned,
 }
 
+/// What is left of something that has begun.
+struct Rest {
+    tail: Tail,
+    /// Whether a step has failed in it and no rule is about that: nothing runs behind it.
+    fails: bool,
+}
+
 impl<'p> Drawer<'p> {
     /// Draws what is left of a line.
-    fn rest(&mut self, line: &'p Line, context: Context, mut tail: Tail) -> Tail {
+    fn rest(&mut self, line: &'p Line, context: Context, mut tail: Tail) -> Rest {
         let mut left = line.as_slice();
         let mut since = context.since;
         if let Some((position, at)) = self.how_far(line, context) {
             (left, since) = (&line[at + 1..], position);
             self.to_come.extend(names(left));
-            tail = self.under_way(&line[at], context, tail);
-            if self.fails(&line[at], context) {
-                return tail;
+            let entry = self.under_way(&line[at], context, tail);
+            if entry.fails {
+                return entry;
             }
+            tail = entry.tail;
         }
         for entry in left {
             tail = self.planned(entry, Context { since, ..context }, tail);
         }
-        tail
+        Rest { tail, fails: false }
     }
 
     /// The place in a line of the newest call, and the position of that call.
@@ -187,53 +195,50 @@ impl<'p> Drawer<'p> {
         self.progress.latest.get(name).copied().flatten().filter(|latest| latest.position > since)
     }
 
-    /// Whether a step has failed, here or in a line of a group, and no rule is about that: nothing runs behind it.
-    fn fails(&self, entry: &'p Entry, context: Context) -> bool {
+    /// Draws what is left of an entry that has begun.
+    fn under_way(&mut self, entry: &'p Entry, context: Context, before: Tail) -> Rest {
         match entry {
-            Entry::Step(name) => {
-                let has_failed = self.latest(name, context.since).is_some_and(|latest| latest.end == BarEnd::Failed);
-                has_failed && !self.ways(name).iter().any(|way| way.when.may_follow(BarEnd::Failed))
-            }
-            Entry::Group(lines) => lines
-                .iter()
-                .any(|line| self.how_far(line, context).is_some_and(|(_, at)| self.fails(&line[at], context))),
+            Entry::Step(name) => self.step_under_way(name, context, before),
+            Entry::Group(lines) => self.group_under_way(lines, context, before),
         }
     }
 
-    /// Draws what is left of an entry that has begun.
-    fn under_way(&mut self, entry: &'p Entry, context: Context, before: Tail) -> Tail {
-        let name = match entry {
-            Entry::Step(name) => name,
-            Entry::Group(lines) => {
-                let within = Context { is_alone: false, ..context };
-                let mut ends = Vec::new();
-                for line in lines {
-                    let end = self.rest(line, within, before.clone());
-                    // Of some lines nothing has begun, and nothing is left.
-                    if end != before || self.how_far(line, within).is_some() {
-                        ends.push(end);
-                    }
-                }
-                let mut tail = joined(ends, before);
-                if context.is_alone {
-                    tail.extend(&self.happened.others);
-                }
-                return tail;
+    fn group_under_way(&mut self, lines: &'p [Line], context: Context, before: Tail) -> Rest {
+        let within = Context { is_alone: false, ..context };
+        let (mut ends, mut fails) = (Vec::new(), false);
+        for line in lines {
+            let end = self.rest(line, within, before.clone());
+            fails |= end.fails;
+            // Of some lines nothing has begun, and nothing is left.
+            if end.tail != before || self.how_far(line, within).is_some() {
+                ends.push(end.tail);
             }
-        };
-        let Some(latest) = self.latest(name, context.since) else { return before };
-        let here = latest.node.and_then(self.happened.place_of).map(|number| Tail::from([number]));
-        let mut tail = if context.is_alone { self.happened.leaves.clone() } else { here.unwrap_or(before) };
-        if latest.end == BarEnd::Open {
-            return self.branch(name, context, tail);
         }
+        let mut tail = joined(ends, before);
+        if context.is_alone {
+            tail.extend(&self.happened.others);
+        }
+        Rest { tail, fails }
+    }
+
+    fn step_under_way(&mut self, name: &'p str, context: Context, before: Tail) -> Rest {
+        let Some(latest) = self.latest(name, context.since) else { return Rest { tail: before, fails: false } };
+        let here = latest.node.and_then(self.happened.place_of).map(|number| Tail::from([number]));
+        let tail = if context.is_alone { self.happened.leaves.clone() } else { here.unwrap_or(before) };
+        if latest.end == BarEnd::Open {
+            return Rest { tail: self.branch(name, context, tail), fails: false };
+        }
+        let goes_on = |way: &Way| way.when.may_follow(latest.end) && way.then != Then::Fail;
+        let fails = latest.end == BarEnd::Failed && !self.ways(name).iter().any(goes_on);
+        let mut rest = Rest { tail, fails };
         if self.followed.insert(name) {
             let target = Context { is_timeline: false, since: latest.position, ..context };
             for line in self.taken(name, latest).into_iter().flatten() {
-                tail = self.rest(line, target, tail);
+                let Rest { tail, fails } = self.rest(line, target, rest.tail);
+                rest = Rest { tail, fails: rest.fails || fails };
             }
         }
-        tail
+        rest
     }
 
     /// Where the rules of a call that has ended have led, as far as the calls since then tell: first what follows its

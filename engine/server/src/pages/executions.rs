@@ -331,10 +331,13 @@ fn pairs(attributes: &str) -> Markup {
     }
 }
 
-/// The attributes of an execution, as they are written; empty if they cannot be.
-pub(super) fn written_of(execution: &proto::Summary) -> String {
-    let given = values(&execution.attributes).into_iter().map(|(name, value)| (name, value.get().to_owned())).collect();
-    Some(written(&given)).filter(|text| attributes(text).is_ok_and(|read| read == given)).unwrap_or_default()
+/// The attributes of an execution, as a person would write them; and how many of them cannot be written so.
+pub(super) fn written_of(execution: &proto::Summary) -> (String, usize) {
+    let given = values(&execution.attributes).into_iter().map(|(name, value)| (name, value.get().to_owned()));
+    let is_same = |one: &HashMap<_, _>| attributes(&written(one)).is_ok_and(|read| read == *one);
+    let (good, others): (Vec<_>, Vec<_>) =
+        given.partition(|(name, value)| is_same(&HashMap::from([(name.clone(), value.clone())])));
+    (written(&good.into_iter().collect()), others.len())
 }
 
 fn values(attributes: &str) -> BTreeMap<String, Box<RawValue>> {

@@ -32,6 +32,8 @@ pub(super) struct Wanted {
 struct Beginning {
     input: Option<String>,
     attributes: String,
+    /// The number of attributes that cannot be written in the form.
+    left_out: usize,
     /// What a reader had sent, and why that was refused.
     sent: Vec<(String, String)>,
     refused: Option<String>,
@@ -51,8 +53,8 @@ pub(super) async fn show(
         like => {
             let request = proto::StatusRequest { execution_id: like.to_owned() };
             let like = site.service.status(asked(access.clone(), request)).await?.into_inner();
-            let attributes = like.summary.as_ref().map(written_of).unwrap_or_default();
-            Beginning { input: Some(like.input), attributes, ..Beginning::default() }
+            let (attributes, left_out) = like.summary.as_ref().map(written_of).unwrap_or_default();
+            Beginning { input: Some(like.input), attributes, left_out, ..Beginning::default() }
         }
     };
     page(&site, &access, &name, begins).await
@@ -99,6 +101,7 @@ fn options(begins: &Beginning, which: &str) -> Markup {
     html! {
         label for={ "attributes-" (which) } { "Attributes" span.note { " optional" } }
         input id={ "attributes-" (which) } name="attributes" value=(attributes) placeholder="team=ops & n=7";
+        @if begins.left_out > 0 { p.note { (begins.left_out) " more of the other execution cannot be written here: the command line takes them by " code { "--attr" } "." } }
         label for={ "id-" (which) } { "Id" span.note { " optional" } }
         input id={ "id-" (which) } name="id" value=(form::sent(&begins.sent, "id")) maxlength="128" aria-describedby={ "idn-" (which) };
         p.note id={ "idn-" (which) } { "The same id with the same input starts nothing twice." }

@@ -54,8 +54,9 @@ impl Subject {
         self.id(format_args!("activation {waking}"))
     }
 
-    pub(super) fn end_id(&self, waking: u32) -> [u8; 8] {
-        self.id(format_args!("end {waking}"))
+    /// The number makes a further end of the same run another span.
+    pub(super) fn end_id(&self, number: u32) -> [u8; 8] {
+        self.id(format_args!("end {number}"))
     }
 
     /// The start, from the request until it is durable. It is the root of the first trace, below the caller's span.

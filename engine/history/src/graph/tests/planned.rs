@@ -180,6 +180,15 @@ fn behind_a_branch_that_has_failed_nothing_is_planned() {
     assert_eq!(told.planned(), "x wait, (y) (tell), (report)");
     told.fail(x);
     assert_eq!(told.planned(), "x wait, (tell)");
+    // The same where a rule led there.
+    let rules = json!({"x": [{"when": "failed", "then": ["undo"]}], "undo": [{"when": "failed", "then": "fail"}]});
+    let mut told = self::told(&json!([[["x", "y"], ["wait", "tell"]], "report"]), &rules);
+    let (x, _) = (told.begin("x"), told.begin("wait"));
+    told.fail(x);
+    let undo = told.begin("undo");
+    assert_eq!(told.planned(), "x wait, undo, (y) (tell), (report)");
+    told.fail(undo);
+    assert_eq!(told.planned(), "x wait, undo, (tell)");
 }
 
 #[test]
@@ -289,14 +298,27 @@ fn rules_that_have_been_followed_are_drawn_once() {
 }
 
 /// A guest makes the plan, and a stack that overflows ends the engine: a test's stack is as large as that of a thread there.
+/// Each step leads to the next one, which stands in no group or as deep in groups as it may.
 #[test]
-fn a_chain_of_branches_as_long_as_there_can_be_fits_the_stack() {
-    let steps = crate::PLAN_ENTRIES_MAX / 2;
-    let rule = |number| {
-        let then = json!([format!("s{}", number + 1)]);
-        (format!("s{number}"), json!([{"when": true, "then": then}]))
-    };
-    let rules: serde_json::Map<String, Value> = (1..steps).map(rule).collect();
-    let drawn = told(&json!(["s1"]), &Value::Object(rules)).drawn();
-    assert_eq!(drawn.boxes.len() + usize::try_from(drawn.hidden_steps).unwrap(), steps);
+fn the_deepest_plans_fit_the_stack_before_and_after_they_have_run() {
+    for depth in [0, 15] {
+        let steps = crate::PLAN_ENTRIES_MAX / (depth + 2);
+        let then = |number: usize| (0..depth).fold(json!([format!("s{number}")]), |inner, _| json!([[inner]]));
+        let rule = |number| (format!("s{number}"), json!([{"when": true, "then": then(number + 1)}]));
+        let rules: serde_json::Map<String, Value> = (1..steps).map(rule).collect();
+        let mut told = told(&json!(["s1"]), &Value::Object(rules));
+        let drawn = told.drawn();
+        assert_eq!(drawn.boxes.len() + usize::try_from(drawn.hidden_steps).unwrap(), steps);
+        (1..steps).for_each(|number| told.run(&[&format!("s{number}")]));
+        assert_eq!(told.drawn().rules.len(), 0, "nothing is left but the last step");
+    }
+}
+
+/// A guest makes the plan: one name in it as often as there can be.
+#[test]
+fn a_plan_of_one_name_is_drawn_at_once() {
+    let rules = json!({"s": [{"when": "returned", "then": vec!["x"; 333]}]});
+    let mut told = told(&json!([vec!["s"], vec!["x"; 165]].concat()), &rules);
+    told.run(&["s"]);
+    assert_eq!(told.drawn().boxes.len(), 166);
 }

@@ -51,29 +51,33 @@ const PAUSE_MS = 100;
 const DEAF_MS = 5000;
 // A stream that does not get through may do so later.
 const RETRY_MS = 60000;
-// How long an answer may take, and the longest pause while the engine does not answer.
+// How long an answer may take, and the longest pause after one that did not come.
 const PATIENCE_MS = 30000;
+const PAUSE_MAX_MS = 10000;
+// A proxy may say that a page is not there while the engine restarts.
+const GONE_MS = 10000;
 // The engine makes a page at most a fifth of the time. What a page has not used of that for two seconds it may use at once.
 const SHARE = 5;
 const SAVED_MS = 2000;
-let paused = false, asking = false, again = false, gone = 0, ended = false, kept = false, lost = false, since = 0, used = 0, failures = 0;
+let paused = false, asking = false, again = false, gone = false, ended = false, kept = false, lost = false;
+let since = 0, missing = 0, used = 0, failures = 0, timer = 0;
 let close = () => {};
 
-const isIdle = () => paused || document.hidden || gone > 1;
+const isIdle = () => paused || document.hidden || gone;
 
 // Replaces the parts of the page that have changed. A part in which the reader is about to send something stays.
 async function refresh() {
-  if (gone > 1) return;
+  if (gone) return;
   if (asking) { again = true; return; }
   asking = true;
   const began = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(PATIENCE_MS) });
     if (answer.redirected) { location.reload(); return; }
-    // A proxy may say so while the engine restarts.
-    gone = answer.status === 404 || answer.status === 403 ? gone + 1 : 0;
-    if (gone > 1) { close(); say("This page is no longer there for you"); return; }
-    if (gone) throw new Error("The engine does not show this page");
+    missing = answer.status === 404 || answer.status === 403 ? missing || Date.now() : 0;
+    gone = missing > 0 && Date.now() - missing >= GONE_MS;
+    if (gone) { close(); say("This page is no longer there for you"); return; }
+    if (missing) throw new Error("The engine does not show this page");
     if (answer.status === 429) throw new Error("The engine refuses more requests");
     if (!answer.ok) throw new Error("The engine does not answer");
     const fresh = new DOMParser().parseFromString(policy.createHTML(await answer.text()), "text/html");
@@ -94,10 +98,16 @@ async function refresh() {
     again = true;
   } finally {
     const now = performance.now();
-    used = Math.max(used, began - SAVED_MS) + SHARE * Math.min(now - began, SAVED_MS);
-    const pause = failures ? Math.min(OFTEN_MS * 2 ** (failures - 1), PATIENCE_MS) : Math.max(PAUSE_MS, used - now);
-    setTimeout(() => { asking = false; if (again && !isIdle()) { again = false; refresh(); } }, pause);
+    used = Math.max(used, began - SAVED_MS) + SHARE * Math.min(now - began, PATIENCE_MS / SHARE);
+    const pause = failures ? Math.min(OFTEN_MS * 2 ** (failures - 1), PAUSE_MAX_MS) : Math.max(PAUSE_MS, used - now);
+    timer = setTimeout(() => { timer = 0; asking = false; if (again && !isIdle()) { again = false; refresh(); } }, pause);
   }
+}
+
+// The engine is there again: what waits for it need not wait longer.
+function refreshNow() {
+  if (failures && timer) { clearTimeout(timer); timer = 0; asking = false; }
+  refresh();
 }
 
 // What a reader has touched, is about to press or has opened is never moved away under the hand.
@@ -115,9 +125,12 @@ function replace(part, fresh) {
   if (!fresh || fresh.innerHTML === part.dataset.shown) return;
   if (isInUse(part)) { kept = true; return; }
   const focused = part.contains(document.activeElement) ? document.activeElement : null;
-  for (const open of part.querySelectorAll("details[open][id]")) fresh.querySelector(`#${CSS.escape(open.id)}`)?.setAttribute("open", "");
-  const shown = fresh.innerHTML;
   const like = (css, of) => [...of.querySelectorAll(css)];
+  const shown = fresh.innerHTML;
+  for (const open of part.querySelectorAll("details[open]")) {
+    const is = (one) => (open.id ? one.id === open.id : one.firstElementChild.textContent === open.firstElementChild.textContent);
+    like("details", fresh).find(is)?.setAttribute("open", "");
+  }
   const places = like(SCROLLED, part).map((one) => [one.scrollLeft, one.scrollTop]);
   const number = focused ? like(focused.localName, part).indexOf(focused) : -1;
   part.replaceWith(document.adoptNode(fresh));
@@ -129,6 +142,7 @@ function replace(part, fresh) {
 }
 
 function sayState() {
+  if (gone || since) return;
   if (ended) say("Ended");
   else if (paused) say("Paused: press r to go on");
   else if (kept) say("Not updated while you fill in or select something");
@@ -142,7 +156,7 @@ function follow() {
       if (stream || polling || paused || gone || ended || document.hidden) return;
       stream = new EventSource(main.dataset.changes);
       patience = setTimeout(poll, DEAF_MS);
-      stream.addEventListener("changed", () => { clearTimeout(patience); lost = false; refresh(); });
+      stream.addEventListener("changed", () => { clearTimeout(patience); lost = false; refreshNow(); });
       stream.addEventListener("ended", () => { ended = true; close(); refresh(); });
       stream.addEventListener("broken", () => { close(); refresh(); setTimeout(open, OFTEN_MS); });
       stream.onerror = () => {
