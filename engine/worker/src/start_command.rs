@@ -87,8 +87,7 @@ pub(crate) fn waits_for(execution: &Execution) -> Option<String> {
         Some(End::Failed(failure)) => {
             Some(text_of(&LastFailure { at: execution.position(), failure: failure.for_lists() }))
         }
-        Some(_) => None,
-        None => execution.first_wait().map(|wait| text_of(&wait)),
+        _ => execution.first_wait().map(|wait| text_of(&wait)),
     }
 }
 

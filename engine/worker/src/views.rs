@@ -55,7 +55,7 @@ pub(crate) fn summary(head: &ExecutionRow) -> Summary {
         events: head.position.0,
         parent: head.parent.as_ref().map(|parent| parent.id.clone()),
         waits_for: waits_for(head),
-        failure: parked(head).or_else(|| failure(head)).map(|failure| failure.for_lists()),
+        failure: parked(head).map(|failure| failure.for_lists()).or_else(|| failure(head)),
     }
 }
 

@@ -78,9 +78,7 @@ impl Steps {
     /// Their names, in the order in which they are written.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
-        let mut names = Vec::new();
-        names_of(&self.0, &mut names);
-        names
+        names(&self.0)
     }
 }
 
@@ -109,12 +107,16 @@ impl Plan {
 
     /// All lines: that of the timeline first, then those to which rules lead.
     pub(super) fn lines(&self) -> impl Iterator<Item = &Line> {
-        let led = self.rules.values().flatten().filter_map(|way| match &way.then {
-            Then::Steps(steps) => Some(&steps.0),
-            Then::Retry(_) | Then::BackTo(_) | Then::SkipTo(_) | Then::Fail | Then::End => None,
-        });
-        std::iter::once(&self.line).chain(led)
+        std::iter::once(&self.line).chain(self.rules.values().flat_map(|ways| targets(ways)).map(|(_, line)| line))
     }
+}
+
+/// The lines to which ways lead.
+pub(super) fn targets(ways: &[Way]) -> impl Iterator<Item = (&When, &Line)> {
+    ways.iter().filter_map(|way| match &way.then {
+        Then::Steps(steps) => Some((&way.when, &steps.0)),
+        Then::Retry(_) | Then::BackTo(_) | Then::SkipTo(_) | Then::Fail | Then::End => None,
+    })
 }
 
 /// Reads entries until there are too many.
@@ -177,7 +179,13 @@ fn name(text: &str) -> Option<String> {
 }
 
 /// The names of the steps of a line, in order.
-pub(super) fn names_of<'p>(line: &'p [Entry], into: &mut Vec<&'p str>) {
+pub(super) fn names(line: &[Entry]) -> Vec<&str> {
+    let mut names = Vec::new();
+    names_of(line, &mut names);
+    names
+}
+
+fn names_of<'p>(line: &'p [Entry], into: &mut Vec<&'p str>) {
     for entry in line {
         match entry {
             Entry::Step(name) => into.push(name),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::layout::{Made, Number};
-use super::plan::{Entry, Line, Plan, Then, Way, When, names_of};
+use super::plan::{Entry, Line, Plan, Then, Way, When, names, targets};
 use super::{BOXES_MAX, BarEnd, BoxState, CallBox, ROW_BOXES_MAX};
 use crate::Timestamp;
 
@@ -350,20 +350,6 @@ impl When {
             Self::Ended | Self::Is(_) => true,
         }
     }
-}
-
-/// The lines to which ways lead.
-fn targets(ways: &[Way]) -> impl Iterator<Item = (&When, &Line)> {
-    ways.iter().filter_map(|way| match &way.then {
-        Then::Steps(steps) => Some((&way.when, &steps.0)),
-        Then::Retry(_) | Then::BackTo(_) | Then::SkipTo(_) | Then::Fail | Then::End => None,
-    })
-}
-
-fn names(line: &[Entry]) -> Vec<&str> {
-    let mut names = Vec::new();
-    names_of(line, &mut names);
-    names
 }
 
 /// Where the lines of a group end together.

@@ -187,7 +187,7 @@ fn actions(shown: &proto::ExecutionStatus, summary: &proto::Summary, caller: &Ca
     }
 }
 
-/// The signal that has been waited for the longest.
+/// The signal that it waits for, or the first of several.
 fn first_signal(shown: &proto::ExecutionStatus) -> Option<&str> {
     shown.waiting_on.iter().find(|wait| wait.kind == "signal").map(|wait| wait.name.as_str())
 }
@@ -219,7 +219,7 @@ fn step_row(row: &Row, now: Now) -> Markup {
                 What::Step(step, progress) => {
                     (name(&step.name))
                     td { (status(&step.status)) @if step.attempt > 1 { span.note { " attempt " (step.attempt) } } }
-                    td.number { (took(step, now)) }
+                    td.number { (lasted(step.started_at.as_ref(), step.ended_at.as_ref(), now)) }
                     td {
                         @if let Some(progress) = progress { (bar(progress)) }
                         @if let Some(failure) = &step.failure { p.wrong { (text(&failure_line(failure))) } }
@@ -242,7 +242,7 @@ fn step_row(row: &Row, now: Now) -> Markup {
                         @if wait.kind == "child" { a href=(execution_path(&wait.name)) { (text(&wait.name)) } } @else { (text(&wait.name)) }
                     }
                     td { (status("waiting")) }
-                    td.number { (wait.since.as_ref().map(|since| roughly(now.0.saturating_sub(moment_ms(since)))).unwrap_or_default()) }
+                    td.number { (lasted(wait.since.as_ref(), None, now)) }
                     td {
                         @if let Some(until) = &wait.until { "ends " (moment(Some(until), now)) " " }
                         @if let Some(attempts) = wait.attempts { span.note { (attempts) " so far " } }
@@ -255,10 +255,10 @@ fn step_row(row: &Row, now: Now) -> Markup {
     }
 }
 
-fn took(step: &proto::Step, now: Now) -> String {
-    let Some(from) = step.started_at.as_ref().map(moment_ms) else { return String::new() };
-    let to = step.ended_at.as_ref().map_or(now.0, moment_ms);
-    roughly(to.saturating_sub(from))
+/// How long something lasted, or lasts until now.
+fn lasted(from: Option<&prost_types::Timestamp>, to: Option<&prost_types::Timestamp>, now: Now) -> String {
+    let Some(from) = from.map(moment_ms) else { return String::new() };
+    roughly(to.map_or(now.0, moment_ms).saturating_sub(from))
 }
 
 fn bar(progress: &proto::Progress) -> Markup {

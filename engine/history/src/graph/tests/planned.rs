@@ -314,9 +314,9 @@ fn the_deepest_plans_fit_the_stack_before_and_after_they_have_run() {
     }
 }
 
-/// A guest makes the plan: one name in it as often as there can be.
+/// What was planned at its place stays planned as long as the rule has not called it.
 #[test]
-fn a_plan_of_one_name_is_drawn_at_once() {
+fn a_name_may_stand_in_a_plan_as_often_as_there_can_be_entries() {
     let rules = json!({"s": [{"when": "returned", "then": vec!["x"; 333]}]});
     let mut told = told(&json!([vec!["s"], vec!["x"; 165]].concat()), &rules);
     told.run(&["s"]);
