@@ -3,23 +3,23 @@
 mod approvals;
 mod bulk;
 mod component;
+mod filter;
 mod identity;
 mod reading;
 mod view;
 
 use std::path::PathBuf;
 
-use cerebelum_history::Status;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use cerebelum_server::Span;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
-use crate::durations::{Moment, Span};
 pub(crate) use approvals::{Approvals, ApprovalsVerb, Link};
 pub(crate) use bulk::{Bulk, BulkVerb};
 pub(crate) use component::{
     AcceptComponent, Build, Components, ComponentsVerb, DiffComponent, RemoveComponent, Upload,
 };
+pub(crate) use filter::Filter;
 pub(crate) use identity::{Audit, CreateToken, Login, SecretVerb, TenantVerb, TokenVerb};
 pub(crate) use reading::{History, Logs, Timeline};
 pub(crate) use view::{SaveView, ViewVerb};
@@ -293,31 +293,10 @@ pub(crate) struct Start {
     pub(crate) wait: bool,
 }
 
-/// Accepts the word of a status.
-fn statuses() -> impl TypedValueParser<Value = Status> {
-    PossibleValuesParser::new(Status::ALL.map(Status::word)).try_map(|word| word.parse())
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only with this status
-    #[arg(long, value_parser = statuses())]
-    pub(crate) status: Option<Status>,
-    /// Only of this workflow: `component/workflow`, or the bare name
-    #[arg(long)]
-    pub(crate) workflow: Option<String>,
-    /// Only with this attribute; all of them when given several times
-    #[arg(long, value_name = "K=V")]
-    pub(crate) attr: Vec<String>,
-    /// Only children of this execution, also when it has been deleted
-    #[arg(long, value_name = "ID")]
-    pub(crate) parent: Option<String>,
-    /// Only those started since: so long ago (2h, 1d), or a moment (2026-11-22T18:00:00Z)
-    #[arg(long, value_name = "WHEN")]
-    pub(crate) since: Option<Moment>,
-    /// Only those started before: so long ago, or a moment
-    #[arg(long, value_name = "WHEN")]
-    pub(crate) until: Option<Moment>,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "all")]
     pub(crate) limit: usize,

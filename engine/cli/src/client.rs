@@ -118,6 +118,31 @@ impl Client {
         CliError::from_status(status, &self.url)
     }
 
+    /// Makes sure that the engine knows all parts of a filter: one of an earlier version would leave a part out that it does
+    /// not know, and find all executions. Whoever knows a part refuses these values of it.
+    pub(crate) async fn check_knows(&mut self, filter: &proto::ExecutionFilter) -> Outcome {
+        let proto::ExecutionFilter { parent, id_prefix, waits_for, failure, since, until, .. } = filter;
+        let mut probe = proto::ListRequest { limit: 1, ..Default::default() };
+        let has_words = id_prefix.is_some() || waits_for.is_some() || failure.is_some();
+        let flag = if has_words || since.is_some() || until.is_some() {
+            probe.waits_for = Some("?".to_owned());
+            "--id-prefix, --waits-for, --failure, --since and --until"
+        } else if parent.is_some() {
+            probe.parent = Some("..".to_owned());
+            "--parent"
+        } else {
+            return Ok(());
+        };
+        match self.engine.list(probe).await {
+            Err(status) if status.code() == tonic::Code::InvalidArgument => Ok(()),
+            Err(status) => Err(self.stop(&status)),
+            Ok(_) => {
+                let why = format!("this engine is of an earlier version and does not know {flag}");
+                Err(CliError::new(Code::Refused, why))
+            }
+        }
+    }
+
     /// An execution as it is now.
     pub(crate) async fn status(&mut self, id: &str) -> Outcome<proto::ExecutionStatus> {
         let request = proto::StatusRequest { execution_id: id.to_owned() };

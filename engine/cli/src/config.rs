@@ -14,9 +14,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::args::Cli;
-use crate::durations::Span;
 use crate::exit::{CliError, Outcome};
 use crate::traces;
+use cerebelum_server::Span;
 
 /// Variables with this prefix hold secrets.
 const SECRET_PREFIX: &str = "CEREBELUM_SECRET_";

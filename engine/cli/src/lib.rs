@@ -10,7 +10,6 @@ mod args;
 mod client;
 mod config;
 mod contexts;
-mod durations;
 mod exit;
 mod out;
 mod project;
@@ -71,6 +70,10 @@ const GLOBAL_QUEUE_INTERVAL: u32 = 2;
 fn run(cli: Cli) -> Outcome {
     let out = Out::detect();
     let is_server = matches!(cli.verb, Verb::Serve(_));
+    if is_server {
+        // Those that the runtime starts inherit it.
+        cerebelum_worker::work_promptly();
+    }
     let mut runtime = match is_server {
         true => tokio::runtime::Builder::new_multi_thread(),
         // A request to the engine takes less time than starting threads.

@@ -67,4 +67,4 @@ pub use timeline::{Bar, BarEnd, Lane, Timeline};
 pub use trace::{CallerSpan, InvalidTraceparent, SpanContext, TRACE_STATE_BYTES_MAX, TraceRecord};
 pub use value::{InvalidJson, Json};
 pub use verb::{Resumption, Verb, check_inbox};
-pub use waits::{FirstWait, LastFailure, WaitKind, Waiting};
+pub use waits::{FirstWait, LastFailure, UnknownWait, WaitFilter, WaitKind, Waiting};

@@ -2,6 +2,7 @@
 //! lists show.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -182,20 +183,148 @@ pub struct LastFailure {
     pub failure: Failure,
 }
 
+/// What the executions of a list wait for: a kind, and the name of the step, signal and so on if one is meant. It is written
+/// `signal` or `signal:paid`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WaitFilter {
+    /// One that lists show.
+    pub kind: WaitKind,
+    /// Any name if there is none.
+    pub name: Option<String>,
+}
+
+impl WaitFilter {
+    /// How each [`FirstWait`] that fits continues as JSON behind its position.
+    #[must_use]
+    pub fn stored(&self) -> String {
+        let kind = format!(r#""kind":"{}""#, self.kind);
+        match &self.name {
+            Some(name) => format!(r#"{kind},"name":{}"#, Json::of(&listed(name))),
+            None => kind,
+        }
+    }
+}
+
+impl fmt::Display for WaitFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{}:{name}", self.kind),
+            None => self.kind.fmt(f),
+        }
+    }
+}
+
+impl From<WaitFilter> for String {
+    fn from(filter: WaitFilter) -> Self {
+        filter.to_string()
+    }
+}
+
+impl TryFrom<String> for WaitFilter {
+    type Error = UnknownWait;
+
+    fn try_from(text: String) -> Result<Self, UnknownWait> {
+        text.parse()
+    }
+}
+
+impl FromStr for WaitFilter {
+    type Err = UnknownWait;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWait> {
+        let (kind, name) = text.split_once(':').map_or((text, None), |(kind, name)| (kind, Some(name)));
+        let kind = WaitKind::of_word(kind).filter(|kind| !kind.is_busy()).ok_or(UnknownWait)?;
+        Ok(Self { kind, name: name.filter(|name| !name.is_empty()).map(str::to_owned) })
+    }
+}
+
+/// No execution of a list can wait for what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownWait;
+
+impl fmt::Display for UnknownWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds: Vec<_> = WaitKind::ALL.into_iter().filter(|kind| !kind.is_busy()).map(WaitKind::word).collect();
+        write!(f, "a wait is one of {}, or one with a name, as `signal:paid`", kinds.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownWait {}
+
+impl LastFailure {
+    /// How each failure of this kind continues as JSON behind its position.
+    #[must_use]
+    pub fn stored(kind: &str) -> String {
+        format!(r#""failure":{{"kind":{}"#, Json::of(&kind))
+    }
+}
+
+/// A name as lists show it.
+fn listed(name: &str) -> String {
+    match name.char_indices().nth(NAME_LETTERS_MAX) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
 impl FirstWait {
     pub(crate) fn new(at: Position, wait: Waiting, others: usize) -> Self {
         let Waiting { kind, name, call, since, until, attempts, .. } = wait;
-        let name = match name.char_indices().nth(NAME_LETTERS_MAX) {
-            Some((end, _)) => format!("{}…", &name[..end]),
-            None => name,
-        };
         let (kind, others) = (kind.word().to_owned(), u32::try_from(others).unwrap_or(u32::MAX));
-        Self { at, kind, name, scope: call.scope, since, until, attempts, others }
+        Self { at, kind, name: listed(&name), scope: call.scope, since, until, attempts, others }
     }
 
     /// The wait of an execution whose start is delayed.
     pub(crate) fn delay(at: Position, since: Timestamp, until: Timestamp) -> Self {
         let (kind, scope) = (WaitKind::Delay.word().to_owned(), Scope::root());
         Self { at, kind, name: String::new(), scope, since, until: Some(until), attempts: None, others: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_finds_the_waits_and_failures_that_it_means_and_no_others() {
+        let position = Position(7);
+        let wait = |kind: WaitKind, name: &str| FirstWait {
+            at: position,
+            kind: kind.word().to_owned(),
+            name: listed(name),
+            scope: Scope::root(),
+            since: Timestamp(1),
+            until: None,
+            attempts: None,
+            others: 0,
+        };
+        let long = "ü".repeat(NAME_LETTERS_MAX + 1);
+        let waits = [
+            wait(WaitKind::Signal, "paid"),
+            wait(WaitKind::Signal, "paid\",\"scope"),
+            wait(WaitKind::Signal, &long),
+            wait(WaitKind::Sleep, ""),
+        ];
+        let found = |filter: &str| {
+            let beginning = format!(r#"{{"at":7,{}"#, filter.parse::<WaitFilter>().unwrap().stored());
+            waits.each_ref().map(|wait| Json::of(wait).as_str().starts_with(&beginning))
+        };
+        assert_eq!(found("signal"), [true, true, true, false]);
+        assert_eq!(found("signal:"), found("signal"));
+        assert_eq!(found("signal:paid"), [true, false, false, false]);
+        assert_eq!(found("signal:paid\",\"scope"), [false, true, false, false]);
+        assert_eq!(found(&format!("signal:{long}")), [false, false, true, false]);
+        assert_eq!(found("sleep"), [false, false, false, true]);
+        assert_eq!(found("approval"), [false; 4]);
+        for wrong in ["", "signals", "step", "fetch", ":paid"] {
+            assert_eq!(wrong.parse::<WaitFilter>(), Err(UnknownWait), "{wrong}");
+        }
+        assert!(
+            UnknownWait.to_string().starts_with("a wait is one of approval, retry, signal, poll, child, delay, sleep,")
+        );
+        let failure = |kind| Json::of(&LastFailure { at: position, failure: Failure::new(kind, "no") }).to_string();
+        let beginning = format!(r#"{{"at":7,{}"#, LastFailure::stored("http"));
+        assert_eq!(["http", "http-status"].map(|kind| failure(kind).starts_with(&beginning)), [true, false]);
     }
 }

@@ -9,7 +9,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::SandboxError;
-use crate::limits::compile_box::NICENESS;
+use crate::priority::compute_in_background;
 
 /// Compiles components one after the other.
 pub(crate) struct CompilePool {
@@ -26,10 +26,7 @@ impl CompilePool {
         let threads = ThreadPoolBuilder::new()
             .num_threads(cores)
             .thread_name(move |number| format!("{name}-{number}"))
-            .start_handler(|_| {
-                // Without the permission to lower it, the threads run at normal priority.
-                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
-            })
+            .start_handler(|_| compute_in_background())
             .build();
         let threads = threads.map_err(|error| SandboxError::Engine(format!("cannot start threads: {error}")))?;
         Ok(Self { one: Arc::new(Semaphore::new(1)), threads, busy: AtomicUsize::new(0), patience })

@@ -168,9 +168,6 @@ pub(crate) mod compile_box {
     pub(crate) const CPU_SECONDS_MAX: u64 = 60;
     /// What the process may take in addition to five times its CPU time before the machine is considered too busy.
     pub(crate) const WALL_MARGIN: Duration = Duration::from_secs(30);
-    /// How much lower its priority is than that of the engine. Next to a busy thread, one of its threads gets a tenth of a
-    /// core.
-    pub(crate) const NICENESS: i32 = 10;
     /// The machine code of one component or module, in bytes (of a Python guest: 24 MB).
     pub(crate) const CODE_BYTES_MAX: u64 = 256 << 20;
     /// An error message of the process, in bytes.

@@ -1,30 +1,9 @@
 //! Bulk jobs between the wire and the engine.
 
-use cerebelum_history::Json;
-use cerebelum_worker::{ApiError, BulkJobView, BulkRefusal, BulkRequest, ExecutionFilter, Operation};
+use cerebelum_worker::{ApiError, BulkJobView, BulkRefusal, BulkRequest, Operation};
 
-use crate::convert::{attributes, invalid, moment, or_default, parent};
+use crate::convert::{moment, or_default};
 use crate::proto;
-
-impl TryFrom<proto::ExecutionFilter> for ExecutionFilter {
-    type Error = ApiError;
-
-    fn try_from(from: proto::ExecutionFilter) -> Result<Self, ApiError> {
-        let attributes = attributes(from.attributes)?.into_iter().collect();
-        let status = from.status.map(|word| word.parse().map_err(invalid)).transpose()?;
-        Ok(Self { status, workflow: from.workflow, attributes, parent: parent(from.parent)? })
-    }
-}
-
-impl From<ExecutionFilter> for proto::ExecutionFilter {
-    fn from(from: ExecutionFilter) -> Self {
-        let ExecutionFilter { status, workflow, attributes, parent } = from;
-        let status = status.map(|status| status.word().to_owned());
-        let attributes = attributes.into_iter().map(|(name, value): (String, Json)| (name, value.to_string()));
-        let parent = parent.map(|parent| parent.to_string());
-        Self { status, workflow, attributes: attributes.collect(), parent }
-    }
-}
 
 impl TryFrom<proto::StartBulkRequest> for BulkRequest {
     type Error = ApiError;

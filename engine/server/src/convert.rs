@@ -1,10 +1,10 @@
 //! Conversions between the engine's types and those of the wire.
 
-use cerebelum_history::{ExecutionId, Failure, FirstWait, InvalidName, Json, Timestamp, UnknownStatus};
+use cerebelum_history::{Failure, FirstWait, Json, Timestamp};
 use cerebelum_worker::{
     ApiError, ApprovalLinkView, ApprovalView, AuditRequest, AuditRow, Caller, ComponentInfo, CreatedLink, CreatedToken,
-    EventView, ExecutionStatus, LINK_PATH, ListRequest, LogView, NodeView, ProgressView, QuotaView, SecretView,
-    StartRequest, StepView, Summary, TenantDetail, TenantView, TokenView, WaitingOn,
+    EventView, ExecutionStatus, LINK_PATH, LogView, NodeView, ProgressView, QuotaView, SecretView, StartRequest,
+    StepView, Summary, TenantDetail, TenantView, TokenView, WaitingOn,
 };
 
 use crate::proto;
@@ -75,30 +75,6 @@ impl TryFrom<proto::StartRequest> for StartRequest {
             deadline_ms: from.deadline_ms,
         })
     }
-}
-
-impl TryFrom<proto::ListRequest> for ListRequest {
-    type Error = ApiError;
-
-    fn try_from(from: proto::ListRequest) -> Result<Self, ApiError> {
-        Ok(Self {
-            status: from.status.map(|word| word.parse().map_err(invalid)).transpose()?,
-            workflow: from.workflow,
-            attributes: attributes(from.attributes)?,
-            parent: parent(from.parent)?,
-            cursor: from.cursor,
-            limit: from.limit,
-        })
-    }
-}
-
-/// The parent of a filter.
-pub(crate) fn parent(id: Option<String>) -> Result<Option<ExecutionId>, ApiError> {
-    id.map(|id| id.parse().map_err(|InvalidName(why)| ApiError::Invalid(why))).transpose()
-}
-
-pub(crate) fn invalid(error: UnknownStatus) -> ApiError {
-    ApiError::Invalid(error.to_string())
 }
 
 /// A JSON text that may be left out.

@@ -14,6 +14,7 @@ mod execution;
 mod executions;
 mod export;
 mod form;
+mod found;
 mod graph;
 mod history;
 mod layout;
@@ -32,6 +33,7 @@ mod timeline;
 mod tokens;
 mod tree;
 mod views;
+mod wanted;
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ mod body;
 mod bulk;
 mod components;
 mod executions;
+mod filter;
 mod lines;
 mod problem;
 mod query;

@@ -1,20 +1,24 @@
-//! Lists of executions: filters, pages, counts.
+//! Lists of executions: pages and counts.
+
+mod filter;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{ExecutionId, Status, VALUE_BYTES_MAX, planted};
+use cerebelum_history::{ExecutionId, Status, Timestamp};
 
 use crate::attributes::{indexed_name, indexed_value};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::error::StoreError;
 use crate::executions;
-use crate::executions::{head_columns, heads};
+use crate::executions::head_columns;
 use crate::model::{ExecutionRow, Page, StatusCounts, TenantId};
 use crate::requests::Filter;
-use crate::sql::{Row, Statement, Value, expand};
+use crate::sql::{Row, Statement, expand};
+
+use filter::{check, is_indexed, is_narrow, statement};
 
 /// The most executions on a page.
 const PAGE_MAX: u32 = 1_000;
@@ -30,12 +34,9 @@ const LOOKED_MAX: Duration = Duration::from_secs(2);
 const COUNTED_MAX: Duration = Duration::from_secs(5);
 /// So many executions of each attribute of a filter are counted, to find the one that the fewest have.
 const COMPARED_MAX: u32 = 10_000;
-/// A filter with more attributes than this is a mistake.
-const ATTRIBUTES_MAX: usize = 16;
-/// The longest name of an attribute.
-const NAME_BYTES_MAX: usize = 256;
-/// The longest `component/workflow`.
-const WORKFLOW_BYTES_MAX: usize = 512;
+/// How far the order of executions and the times of their starts may disagree, because of several engines' clocks and slow
+/// commits, in milliseconds.
+const DISORDER_MS: u64 = 60_000;
 
 /// A number of executions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,20 +74,19 @@ impl ChildCounts {
 pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &Filter) -> Result<Page, DbError> {
     check(filter)?;
     let filter = &*rarest_first(database, tenant, filter).await?;
-    let mut from = filter.cursor.as_deref().map_or(Ok(i64::MAX), |cursor| place(cursor).map(|place| place - 1))?;
+    let from = filter.cursor.as_deref().map_or(Ok(i64::MAX), |cursor| place(cursor).map(|place| place - 1))?;
+    let (mut from, end) = range(database, tenant, filter, from).await?;
     let limit = usize::try_from(filter.limit.clamp(1, PAGE_MAX)).unwrap_or(usize::MAX);
     let began = Instant::now();
     let mut found = PageBuilder { executions: Vec::new(), bytes: 0, limit };
     loop {
-        // If no index serves the filter, a page may end after this many executions were examined.
-        let floor = match is_indexed(filter) {
-            true => None,
-            false => floor(database, tenant, from).await?,
-        };
+        let floor = floor(database, (tenant, filter), (from, end)).await?;
         if let Some(next) = found.read(database, (tenant, filter), (from, floor)).await? {
             return Ok(found.page(Some(next)));
         }
-        let Some(floor) = floor else { return Ok(found.page(None)) };
+        if floor == end {
+            return Ok(found.page(None));
+        }
         from = floor;
         if began.elapsed() > LOOKED_MAX {
             return Ok(found.page(Some(from)));
@@ -97,14 +97,16 @@ pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &Filter)
 /// See [`crate::Store::count`].
 pub(crate) async fn count(database: &Database, tenant: TenantId, filter: &Filter, max: u64) -> Result<Count, DbError> {
     check(filter)?;
-    let is_only_by_status = filter.workflow.is_none() && filter.attributes.is_empty() && filter.parent.is_none();
+    let is_only_by_status =
+        filter.workflow.is_none() && filter.attributes.is_empty() && filter.parent.is_none() && !is_narrow(filter);
     if filter.status == Some(Status::Running) && is_only_by_status && max <= u64::from(LOOKED_AT_ONCE) {
         return running(database, tenant, max).await;
     }
     let filter = &*rarest_first(database, tenant, filter).await?;
-    let (began, mut count, mut from) = (Instant::now(), 0, i64::MAX);
+    let (began, mut count) = (Instant::now(), 0);
+    let (mut from, end) = range(database, tenant, filter, i64::MAX).await?;
     loop {
-        let floor = if is_indexed(filter) { None } else { floor(database, tenant, from).await? };
+        let floor = floor(database, (tenant, filter), (from, end)).await?;
         // One more than is wanted shows that there are more. Between two pieces others get the connection.
         let room = max.saturating_sub(count).saturating_add(1).min(u64::from(LOOKED_AT_ONCE));
         let (text, values) = statement(tenant, filter, (from, floor), usize::try_from(room).unwrap_or(usize::MAX));
@@ -118,11 +120,11 @@ pub(crate) async fn count(database: &Database, tenant: TenantId, filter: &Filter
         let (found, lowest): (u64, Option<i64>) = (row.count()?, row.opt_int()?);
         count += found;
         // The piece may have ended because it was full, or because its floor was reached.
-        from = match (lowest.filter(|_| found == room), floor) {
+        from = match lowest.filter(|_| found == room) {
             _ if count > max => return Ok(Count { executions: max, is_exact: false }),
-            (Some(lowest), _) => lowest.saturating_sub(1),
-            (None, Some(floor)) => floor,
-            (None, None) => return Ok(Count { executions: count, is_exact: true }),
+            Some(lowest) => lowest.saturating_sub(1),
+            None if floor > end => floor,
+            None => return Ok(Count { executions: count, is_exact: true }),
         };
         if began.elapsed() > COUNTED_MAX {
             return Ok(Count { executions: count, is_exact: false });
@@ -187,7 +189,7 @@ impl PageBuilder {
         &mut self,
         database: &Database,
         (tenant, filter): (TenantId, &Filter),
-        (mut from, floor): (i64, Option<i64>),
+        (mut from, floor): (i64, i64),
     ) -> Result<Option<i64>, DbError> {
         loop {
             // One more row than there is room for shows whether there is a next page.
@@ -218,121 +220,62 @@ impl PageBuilder {
     }
 }
 
-/// Refuses a filter that is longer than any value that it could match.
-fn check(filter: &Filter) -> Result<(), StoreError> {
-    let too_long = |what: &str, max: usize| {
-        Err(StoreError::Invalid(format!("the filter's {what} is too long: at most {max} bytes, shorten it")))
-    };
-    if filter.attributes.len() > ATTRIBUTES_MAX {
-        let given = filter.attributes.len();
-        return Err(StoreError::Invalid(format!(
-            "a filter takes at most {ATTRIBUTES_MAX} attributes, this has {given}"
-        )));
+/// The numbers between which the executions of a filter lie: from the first one down to above the second one.
+async fn range(database: &Database, tenant: TenantId, filter: &Filter, from: i64) -> Result<(i64, i64), DbError> {
+    let (mut from, mut end) = (from, i64::MIN);
+    if let Some(until) = filter.until {
+        let after = Timestamp(until.0.saturating_add(DISORDER_MS));
+        from = from.min(last_before(database, tenant, after).await?);
     }
-    if filter.workflow.as_ref().is_some_and(|workflow| workflow.len() > WORKFLOW_BYTES_MAX) {
-        return too_long("workflow", WORKFLOW_BYTES_MAX);
+    if let Some(since) = filter.since {
+        let before = Timestamp(since.0.saturating_sub(DISORDER_MS));
+        end = last_before(database, tenant, before).await?.min(from);
     }
-    for (name, value) in &filter.attributes {
-        if name.len() > NAME_BYTES_MAX {
-            return too_long("attribute name", NAME_BYTES_MAX);
-        }
-        if value.len() > VALUE_BYTES_MAX {
-            return too_long("attribute value", VALUE_BYTES_MAX);
-        }
-    }
-    Ok(())
+    Ok((from, end))
 }
 
-/// Whether an index serves the filter, or every execution matches it.
-fn is_indexed(filter: &Filter) -> bool {
-    let by_status = filter.status.is_some_and(is_rare);
-    let everything = filter.status.is_none() && filter.workflow.is_none();
-    by_status || everything || filter.parent.is_some() || !filter.attributes.is_empty()
-}
-
-/// Whether the index `executions_by_status` has the executions of this status.
-fn is_rare(status: Status) -> bool {
-    !matches!(status, Status::Running | Status::Completed)
-}
-
-/// The number below which `LOOKED_AT_ONCE` executions have been examined, or none if there are no more than that.
-async fn floor(database: &Database, tenant: TenantId, from: i64) -> Result<Option<i64>, DbError> {
-    static FLOOR: Statement = Statement::new(
-        "select execution_no from executions where {sqlite: +}tenant_id = $1 and execution_no <= $2
-        order by execution_no desc limit 1 offset $3",
+/// The number up to which executions were started before this moment, as far as their numbers are in the order of their
+/// starts. It takes about twenty reads among a million.
+async fn last_before(database: &Database, tenant: TenantId, moment: Timestamp) -> Result<i64, DbError> {
+    static NEXT: Statement = Statement::new(
+        "select execution_no, started_at from executions where tenant_id = $1 and execution_no <= $2
+        order by execution_no desc limit 1",
     );
     let mut session = database.client(tenant).await?;
-    let mut rows = session.rows(&FLOOR, &[tenant.into(), from.into(), LOOKED_AT_ONCE.into()]).await?;
-    Ok(rows.first_mut().map(|row| row.int()).transpose()?)
+    // All up to `low` were started before; none above `high` was.
+    let (mut low, mut high) = (0, i64::MAX);
+    let mut middle = high;
+    while low < high {
+        let mut rows = session.rows(&NEXT, &[tenant.into(), middle.into()]).await?;
+        let Some(row) = rows.first_mut() else { return Ok(low) };
+        let (number, started_at) = (row.int()?, row.int()?);
+        if number <= low || u64::try_from(started_at).is_ok_and(|at| at < moment.0) {
+            low = middle;
+        } else {
+            high = number - 1;
+        }
+        middle = low.saturating_add((high - low) / 2 + 1);
+    }
+    Ok(low)
 }
 
-/// The statement for a filter, put together from constant parts, and its arguments.
-fn statement<'f>(
-    tenant: TenantId,
-    filter: &'f Filter,
-    (from, floor): (i64, Option<i64>),
-    count: usize,
-) -> (String, Vec<Value<'f>>) {
-    // Numbers begin at 1, unless they were damaged.
-    let lowest = floor.map_or(i64::MIN, |floor| floor.saturating_add(1));
-    let mut values: Vec<Value<'f>> = vec![tenant.into(), count.into(), from.into(), lowest.into()];
-    let mut text = String::from(concat!("select ", head_columns!(), " from "));
-    let mut attributes = filter.attributes.iter();
-    // The parent leads to the executions, or else the first attribute: their indexes have the numbers in order.
-    let order = match filter.parent.as_ref().map_or_else(|| Err(attributes.next()), Ok) {
-        Ok(parent) => {
-            values.push(parent.as_str().into());
-            text.push_str(concat!(heads!(), " where e.tenant_id = $1 and e.parent_id = $5"));
-            "e.execution_no"
-        }
-        Err(Some((name, value))) => {
-            values.extend([indexed_name(name).into(), indexed_value(value).into()]);
-            text.push_str(concat!("attributes f {sqlite: cross} join ", heads!()));
-            // The programs are joined last.
-            text = text.replace(
-                "executions e left join",
-                "executions e on e.tenant_id = f.tenant_id and e.execution_no = f.execution_no left join",
-            );
-            text.push_str(" where f.tenant_id = $1 and f.name = $5 and f.value = $6");
-            "f.execution_no"
-        }
-        Err(None) => {
-            text.push_str(heads!());
-            let by_status = filter.status.is_some_and(is_rare);
-            // If the status leads, its index begins with the tenant. Otherwise the planner must use the number.
-            let off = if by_status { "" } else { "{sqlite: +}" };
-            text.push_str(&format!(" where {off}e.tenant_id = $1"));
-            "e.execution_no"
-        }
-    };
-    if planted("no-tenant-filter") {
-        text.push_str(" or true");
+/// The number above which executions are looked at together: the end, or the one below which [`LOOKED_AT_ONCE`] have been
+/// examined for a filter that no index serves.
+async fn floor(
+    database: &Database,
+    (tenant, filter): (TenantId, &Filter),
+    (from, end): (i64, i64),
+) -> Result<i64, DbError> {
+    static FLOOR: Statement = Statement::new(
+        "select execution_no from executions where tenant_id = $1 and execution_no <= $2
+        order by execution_no desc limit 1 offset $3",
+    );
+    if is_indexed(filter) {
+        return Ok(end);
     }
-    text.push_str(&format!(" and {order} <= $3 and {order} >= $4"));
-    if let Some(status) = filter.status {
-        values.push(status.word().into());
-        text.push_str(&format!(" and e.status = ${}", values.len()));
-        if is_rare(status) && filter.parent.is_none() {
-            // This is the condition of the index, word for word.
-            text.push_str(" and e.status not in ('running', 'completed')");
-        }
-    }
-    if let Some(workflow) = &filter.workflow {
-        values.push(workflow.as_str().into());
-        values.push(format!("%/{}", literally(workflow)).into());
-        let (exact, suffix) = (values.len() - 1, values.len());
-        text.push_str(&format!(" and (p.workflow = ${exact} or p.workflow like ${suffix} escape '\\')"));
-    }
-    for (name, value) in attributes {
-        values.extend([indexed_name(name).into(), indexed_value(value).into()]);
-        let (name, value) = (values.len() - 1, values.len());
-        text.push_str(&format!(
-            " and exists (select 1 from attributes a where a.tenant_id = $1
-                and a.execution_no = {order} and a.name = ${name} and a.value = ${value})"
-        ));
-    }
-    text.push_str(&format!(" order by {order} desc limit $2"));
-    (text, values)
+    let mut session = database.client(tenant).await?;
+    let mut rows = session.rows(&FLOOR, &[tenant.into(), from.into(), LOOKED_AT_ONCE.into()]).await?;
+    Ok(rows.first_mut().map(|row| row.int()).transpose()?.unwrap_or(end).max(end))
 }
 
 /// See [`crate::Store::children_by_status`].
@@ -391,11 +334,6 @@ fn place(cursor: &str) -> Result<i64, StoreError> {
         .ok_or_else(|| StoreError::Invalid("the cursor is not one that a list returned".into()))
 }
 
-/// Escapes a text so that `like` matches it literally.
-fn literally(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -409,7 +347,7 @@ mod tests {
         let children = |filter| Filter { parent: "p".parse().ok(), ..filter };
         let attributes = vec![("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())];
         [
-            (Filter::default(), "using integer primary key (rowid", "executions_pkey"),
+            (Filter::default(), "executions_of_tenant (tenant_id=? and rowid", "executions_pkey"),
             (status(Status::Parked), "executions_by_status", "executions_by_status"),
             (status(Status::Sleeping), "executions_by_status", "executions_by_status"),
             (
@@ -424,7 +362,7 @@ mod tests {
     }
 
     async fn plan(database: &Database, filter: &Filter, explain: &str) -> String {
-        let (text, values) = statement(TenantId::DEFAULT, filter, (9, None), 3);
+        let (text, values) = statement(TenantId::DEFAULT, filter, (9, 0), 3);
         let mut session = database.client(TenantId::DEFAULT).await.unwrap();
         let text = expand(&format!("{explain} {text}"), session.dialect());
         let mut lines = Vec::new();

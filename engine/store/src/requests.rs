@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cerebelum_history::{Digest, ExecutionId, Position, Status};
+use cerebelum_history::{Digest, ExecutionId, Position, Status, Timestamp, WaitFilter};
 
 use crate::model::{ExecutionKey, Incarnation, TenantId};
 
@@ -103,6 +103,17 @@ pub struct Filter {
     pub attributes: Vec<(String, String)>,
     /// Only children of the execution with this id, whichever run started them, and whether or not it still exists.
     pub parent: Option<ExecutionId>,
+    /// Only executions whose id begins like this.
+    pub id_prefix: Option<String>,
+    /// Only executions that wait for this, and for nothing that lists show before it. Those that are paused or parked wait
+    /// for nothing.
+    pub waits_for: Option<WaitFilter>,
+    /// Only executions that failed for this kind of reason; with the status parked, those that are parked for it.
+    pub failure: Option<String>,
+    /// Only executions that were started at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Only executions that were started before this moment.
+    pub until: Option<Timestamp>,
     /// Only executions after this place, as returned with the previous page.
     pub cursor: Option<String>,
     /// The most executions on the page.

@@ -3,6 +3,8 @@
 use cerebelum_history::{Digest, ExecutionId, Failure, FirstWait, Json, Level, Position, Scope, Status, Timestamp};
 use thiserror::Error;
 
+use crate::execution_filter::ExecutionFilter;
+
 /// Why the engine did not fulfil a request. Every variant is one line for a person: the cause, and the remedy.
 #[derive(Debug, Clone, Error)]
 pub enum ApiError {
@@ -283,14 +285,8 @@ pub struct ApprovalsRequest {
 /// A filter for executions.
 #[derive(Debug, Clone, Default)]
 pub struct ListRequest {
-    /// Only executions with this status.
-    pub status: Option<Status>,
-    /// Only executions of this workflow.
-    pub workflow: Option<String>,
-    /// Only executions with these attributes.
-    pub attributes: Vec<(String, Json)>,
-    /// Only children of the execution with this id, whether or not it still exists.
-    pub parent: Option<ExecutionId>,
+    /// The executions.
+    pub filter: ExecutionFilter,
     /// Continue after this cursor.
     pub cursor: Option<String>,
     /// The most executions to return; 0 means 100.

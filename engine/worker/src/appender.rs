@@ -96,7 +96,7 @@ impl Appender {
                 }
                 Err(cause) => {
                     let count = batches.len();
-                    self.warnings.warn(&*self.runtime, |more| {
+                    self.warnings.line(&*self.runtime, |more| {
                         tracing::warn!(cause, count, more, "the database did not take a group of batches: it is split");
                     });
                     groups.extend(halves(places, batches));
@@ -170,7 +170,7 @@ impl Appender {
                 Err(StoreError::Unavailable(cause) | StoreError::Rejected(cause))
                     if self.lease.incarnation().is_some() =>
                 {
-                    self.warnings.warn(&*self.runtime, |more| {
+                    self.warnings.line(&*self.runtime, |more| {
                         tracing::warn!(cause, more, "the database does not answer: trying again");
                     });
                     self.runtime.sleep(RETRY_PAUSE).await;

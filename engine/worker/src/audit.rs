@@ -71,7 +71,7 @@ impl Engine {
             _ => return,
         };
         let address = address.map(|address| address.to_string());
-        lines.warn(&*self.node.runtime, |held_back| {
+        lines.line(&*self.node.runtime, |held_back| {
             tracing::warn!(address, path, %why, held_back, "a request was refused");
         });
     }

@@ -2,15 +2,13 @@
 
 mod work;
 
-use std::collections::BTreeMap;
-
-use cerebelum_history::{ExecutionId, Json, Status, Timestamp};
-use cerebelum_store::{BulkJob, BulkRefusal, Count, Filter, NewBulkJob};
-use serde::{Deserialize, Serialize};
+use cerebelum_history::{Json, Timestamp};
+use cerebelum_store::{BulkJob, BulkRefusal, Count, NewBulkJob};
 
 use crate::api::ApiError;
 use crate::directory::unavailable;
 use crate::engine::Engine;
+use crate::execution_filter::ExecutionFilter;
 use crate::identity::Caller;
 use crate::operations::Operation;
 use crate::tenant_engine::TenantEngine;
@@ -27,50 +25,6 @@ const BULK_JOBS_MAX: u32 = 8;
 const BULK_JOBS_KEPT: u32 = 100;
 /// The longest operation or filter of a job as JSON, in bytes: a page shows many of them.
 const BULK_TEXT_BYTES_MAX: usize = 16 << 10;
-
-/// The executions that a job is about. An empty filter matches all.
-///
-/// An engine that does not know a part of a filter leaves the job to those that do.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExecutionFilter {
-    /// The status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<Status>,
-    /// `component/workflow`, or the bare name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workflow: Option<String>,
-    /// Names and JSON scalars.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub attributes: BTreeMap<String, Json>,
-    /// Only children of the execution with this id, whether or not it still exists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<ExecutionId>,
-}
-
-impl ExecutionFilter {
-    fn for_store(&self, cursor: Option<String>, limit: u32) -> Filter {
-        let attributes = self.attributes.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
-        let (status, workflow, parent) = (self.status, self.workflow.clone(), self.parent.clone());
-        Filter { status, workflow, attributes, parent, cursor, limit }
-    }
-
-    /// The form in which a filter is stored. Engines from before there was a parent would leave it out and act on all
-    /// executions: a filter that has one stands in brackets, which they cannot read.
-    fn stored(&self) -> String {
-        match self.parent {
-            None => Json::of(self).to_string(),
-            Some(_) => Json::of(&[self]).to_string(),
-        }
-    }
-
-    fn read(stored: &str) -> Result<Self, serde_json::Error> {
-        match stored.starts_with('[') {
-            false => serde_json::from_str(stored),
-            true => serde_json::from_str(stored).map(|[filter]: [Self; 1]| filter),
-        }
-    }
-}
 
 /// A request for a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -324,26 +278,5 @@ fn parts(job: &BulkJob) -> (Operation, ExecutionFilter) {
     match (serde_json::from_str(&job.asked.operation), filter) {
         (Ok(operation), Ok(filter)) => (operation, filter),
         (_, filter) => (Operation::Unknown, filter.unwrap_or_default()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_with_a_part_that_an_engine_does_not_know_is_not_read_without_it() {
-        let parent = "o-1".parse().ok();
-        let filter = ExecutionFilter { status: Some(Status::Failed), parent, ..ExecutionFilter::default() };
-        let stored = filter.stored();
-        assert_eq!(stored, r#"[{"status":"failed","parent":"o-1"}]"#);
-        assert_eq!(ExecutionFilter::read(&stored).unwrap(), filter);
-        // Engines from before there was a parent read the filter like this.
-        assert!(serde_json::from_str::<ExecutionFilter>(&stored).is_err());
-        let without = ExecutionFilter { parent: None, ..filter };
-        assert_eq!(without.stored(), r#"{"status":"failed"}"#);
-        assert_eq!(ExecutionFilter::read(&without.stored()).unwrap(), without);
-        assert!(ExecutionFilter::read(r#"{"status":"failed","moon":1}"#).is_err());
-        assert!(ExecutionFilter::read(r#"[{"status":"failed"},{}]"#).is_err());
     }
 }

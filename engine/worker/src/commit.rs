@@ -235,6 +235,7 @@ impl ExecutionLog {
         batch.count(&self.node, &self.row.workflow);
         if let Some(starting) = starting {
             crate::fail::point("start-sent");
+            self.node.lines.started(&*self.node.runtime, &self.row.key, &self.row.workflow);
             self.node.metrics.executions.workflows.of(&self.row.workflow).started.inc();
             if let (Some(tracer), Some(traces)) = (&self.tracer, &self.node.traces) {
                 traces.export(vec![tracer.started(&self.row, self.node.clock.now())]);
@@ -242,6 +243,7 @@ impl ExecutionLog {
             // The caller may be gone.
             let _ = starting.stored.send(Ack);
         }
+        self.node.lines.ended(&*self.node.runtime, &self.row);
         self.stored = batch.position;
         Ok((batch, newest))
     }

@@ -18,20 +18,17 @@ use crate::shares::FairShares;
 
 /// A poll that takes this long of a core's time is a long one. Guests yield every 10 ms.
 const LONG: Duration = Duration::from_millis(5);
-/// How much lower the priority of computing threads is.
-const NICENESS: i32 = 10;
 /// How many tasks of all tenants compute at once for each core.
 const COMPUTING_PER_CORE: usize = 1;
 
 /// The threads for computing, of all engines of this process; none when no thread can be started.
 pub(crate) fn threads() -> Option<&'static Threads> {
     static THREADS: OnceLock<Option<Threads>> = OnceLock::new();
-    let lower = || {
-        // Without the permission to lower it, the threads run at normal priority.
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+    let start = || {
+        let mut threads = Builder::new_multi_thread();
+        threads.thread_name("computing").on_thread_start(cerebelum_sandbox::compute_in_background);
+        threads.enable_all().build().ok()
     };
-    let start =
-        || Builder::new_multi_thread().thread_name("computing").on_thread_start(lower).enable_all().build().ok();
     THREADS.get_or_init(start).as_ref()
 }
 

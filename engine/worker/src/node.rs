@@ -18,6 +18,7 @@ use crate::directory::Directory;
 use crate::effects::Door;
 use crate::env::{ComponentLoader, Env, Runtime};
 use crate::eviction::IdleGuests;
+use crate::execution_lines::ExecutionLines;
 use crate::fetch::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX};
 use crate::full_inboxes::FullInboxes;
 use crate::lease::LeaseKeeper;
@@ -91,6 +92,7 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// Where spans go; none if none are exported.
     pub(crate) traces: Option<Arc<Traces>>,
+    pub(crate) lines: ExecutionLines,
     pub(crate) liveness: Arc<Liveness>,
     /// Turns of counts.
     pub(crate) count_turns: TenantTurns,
@@ -151,6 +153,7 @@ impl Node {
             clock,
             lease,
             appends,
+            lines: ExecutionLines::default(),
             begun,
             ledger,
             guest_host,

@@ -6,9 +6,9 @@ use cerebelum_store::{NewView, StoredView, ViewKey, ViewLimits};
 use serde::{Deserialize, Serialize};
 
 use crate::api::ApiError;
-use crate::bulk::ExecutionFilter;
 use crate::directory::unavailable;
 use crate::engine::Engine;
+use crate::execution_filter::ExecutionFilter;
 use crate::identity::{Action, Caller};
 
 /// The most views of one person, and the most that a tenant shares.

@@ -254,7 +254,7 @@ impl Scheduler {
             ActivationError::ClaimLost => self.node.runtime.sleep(PAUSE_MIN).await,
             ActivationError::Conflict => {}
             error => {
-                self.warnings.warn(&*self.node.runtime, |more| {
+                self.warnings.line(&*self.node.runtime, |more| {
                     tracing::warn!(execution = %stay.key, cause = %error, more, "an error: it is tried again");
                 });
                 stay.attempts.failed(&self.node, error);
@@ -276,7 +276,7 @@ impl Scheduler {
                         return None;
                     }
                 }
-                Err(error) => self.warnings.warn(&*self.node.runtime, |more| {
+                Err(error) => self.warnings.line(&*self.node.runtime, |more| {
                     tracing::warn!(%error, execution = %stay.key, more, "cannot read it again yet");
                 }),
             }

@@ -13,8 +13,6 @@ const THREADS: usize = 2;
 const PLACES: usize = 64;
 /// Values with more text than this are not even parsed on an async thread, in bytes.
 const INLINE_BYTES_MAX: usize = 4 << 10;
-/// How much lower the priority of these threads is than that of the runtime's threads.
-const NICENESS: i32 = 10;
 
 /// Why a value was not accepted, or could not be checked.
 #[derive(Debug)]
@@ -104,8 +102,7 @@ fn start_threads() -> std::io::Result<mpsc::Sender<Job>> {
         let queue = queue.clone();
         let thread = std::thread::Builder::new().name("schema".to_owned()).stack_size(Effort::THREAD_STACK_BYTES);
         thread.spawn(move || {
-            // Without the permission to lower it, the thread runs at normal priority.
-            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+            cerebelum_sandbox::compute_in_background();
             loop {
                 let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 match job {

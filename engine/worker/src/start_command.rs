@@ -156,6 +156,7 @@ impl Node {
             match stored.ok_or_else(stopping)? {
                 Ok(_) => {
                     self.metrics.executions.workflows.of(&new.head.workflow).started.inc();
+                    self.lines.started(&*self.runtime, &new.head.key, &new.head.workflow);
                     self.wake.expect(new.head.due.unwrap_or(Timestamp(0)));
                     return Ok(None);
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Graph, Plan, Position, SpanContext, Timeline};
 use cerebelum_sandbox::WorkflowInfo;
 use cerebelum_store::{
-    Act, Actor, ApprovalFilter, ChildCounts, ExecutionKey, ExecutionRow, Filter, HistoryPart, State, TenantId,
+    Act, Actor, ApprovalFilter, ChildCounts, ExecutionKey, ExecutionRow, HistoryPart, State, TenantId,
 };
 
 use crate::api::{ApiError, ApprovalView, ApprovalsRequest, EventView, ExecutionStatus, ListRequest, LogView, Summary};
@@ -143,15 +143,7 @@ impl TenantEngine {
     /// When the cursor is not valid, or the database does not answer.
     pub async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), ApiError> {
         let limit = if request.limit == 0 { 100 } else { request.limit.min(1_000) };
-        let attributes = request.attributes.into_iter().map(|(name, value)| (name, value.to_string())).collect();
-        let filter = Filter {
-            status: request.status,
-            workflow: request.workflow,
-            attributes,
-            parent: request.parent,
-            cursor: request.cursor,
-            limit,
-        };
+        let filter = request.filter.for_store(request.cursor, limit);
         let page = self.node.store.list(self.tenant, filter).await.map_err(unavailable)?;
         let summaries = page.executions.iter().map(views::summary).collect();
         Ok((summaries, page.cursor))

@@ -18,11 +18,11 @@ pub(crate) struct Throttle {
 impl Throttle {
     /// Writes a line, unless one was written within the last second. `line` gets the number of lines held back before
     /// it.
-    pub(crate) fn warn(&self, runtime: &dyn Runtime, line: impl FnOnce(u64)) {
-        self.warn_at(runtime.boot_ms(), line);
+    pub(crate) fn line(&self, runtime: &dyn Runtime, line: impl FnOnce(u64)) {
+        self.line_at(runtime.boot_ms(), line);
     }
 
-    fn warn_at(&self, now_ms: u64, line: impl FnOnce(u64)) {
+    fn line_at(&self, now_ms: u64, line: impl FnOnce(u64)) {
         let next_ms = self.next_ms.load(Ordering::Relaxed);
         let is_ours = now_ms >= next_ms
             && self.next_ms.compare_exchange(next_ms, now_ms + PAUSE_MS, Ordering::Relaxed, Ordering::Relaxed).is_ok();
@@ -44,7 +44,7 @@ mod tests {
         let (throttle, mut lines) = (Throttle::default(), Vec::new());
         for now_ms in 7_000..17_000 {
             for _ in 0..EACH_MS {
-                throttle.warn_at(now_ms, |held_back| lines.push((now_ms, held_back)));
+                throttle.line_at(now_ms, |held_back| lines.push((now_ms, held_back)));
             }
         }
         assert_eq!(lines.len(), 10, "{lines:?}");

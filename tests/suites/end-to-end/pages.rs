@@ -1,6 +1,7 @@
 //! Pages, as a browser without scripts gets them: read, acted on, and kept from others.
 
 mod crawls;
+mod filters;
 mod graphs;
 mod lists;
 mod trees;

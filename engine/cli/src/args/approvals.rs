@@ -3,7 +3,7 @@
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
-use crate::durations::Span;
+use cerebelum_server::Span;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, override_usage = "cerebelum approvals [OPTIONS] [COMMAND]")]

@@ -1,9 +1,8 @@
 //! The arguments of `bulk`.
 
-use cerebelum_history::Status;
 use clap::{Args, Subcommand};
 
-use super::statuses;
+use super::Filter;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BulkVerb {
@@ -50,20 +49,10 @@ pub(crate) enum BulkVerb {
 /// The executions that a bulk job is about.
 #[derive(Debug, Args)]
 pub(crate) struct Bulk {
-    /// Only with this status
-    #[arg(long, value_parser = statuses())]
-    pub(crate) status: Option<Status>,
-    /// Only of this workflow: `component/workflow`, or the bare name in every component that has it
-    #[arg(long)]
-    pub(crate) workflow: Option<String>,
-    /// Only with this attribute; with each of them when several are given
-    #[arg(long, value_name = "K=V")]
-    pub(crate) attr: Vec<String>,
-    /// Only children of this execution, also when it has been deleted
-    #[arg(long, value_name = "ID")]
-    pub(crate) parent: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
     /// All executions, in whatever state and of whatever workflow
-    #[arg(long, conflicts_with_all = ["status", "workflow", "attr", "parent"])]
+    #[arg(long, conflicts_with = "Filter")]
     pub(crate) all: bool,
     /// Confirm that up to this many are meant; needed when more than 100 match
     #[arg(long, value_name = "N")]

@@ -6,7 +6,7 @@ use cerebelum_worker::Role;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
-use crate::durations::{Moment, Span};
+use cerebelum_server::{Moment, Span};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantVerb {

@@ -1,9 +1,8 @@
 //! The arguments of `view`.
 
-use cerebelum_history::Status;
 use clap::{Args, Subcommand};
 
-use super::statuses;
+use super::Filter;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ViewVerb {
@@ -29,18 +28,8 @@ pub(crate) struct SaveView {
     /// The whole tenant sees it; for this you need the right to run executions
     #[arg(long)]
     pub(crate) shared: bool,
-    /// Only with this status
-    #[arg(long, value_parser = statuses())]
-    pub(crate) status: Option<Status>,
-    /// Only of this workflow: `component/workflow`, or the bare name
-    #[arg(long)]
-    pub(crate) workflow: Option<String>,
-    /// Only with this attribute; with each of them when several are given
-    #[arg(long, value_name = "K=V")]
-    pub(crate) attr: Vec<String>,
-    /// Only children of this execution, also when it has been deleted
-    #[arg(long, value_name = "ID")]
-    pub(crate) parent: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
     /// An attribute with a column of its own; several, separated by commas
     #[arg(long = "column", value_delimiter = ',', value_name = "NAME")]
     pub(crate) columns: Vec<String>,

@@ -10,7 +10,7 @@ use cerebelum_server::wording::{Now, ago, failure_line, moment_ms, pretty, rough
 use super::line::{Line, Style};
 use super::steps::tree;
 use super::traceback::traceback_lines;
-use crate::durations::Span;
+use cerebelum_server::Span;
 
 /// The number of steps of one name that are shown when there are too many; a flag can raise it.
 pub(crate) const STEPS_SHOWN: usize = 5;

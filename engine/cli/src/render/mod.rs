@@ -12,7 +12,7 @@ mod timeline;
 mod traceback;
 
 pub(crate) use cerebelum_server::wording::{
-    Now, ago, failure_line, harmless, moment_ms, plain, pretty, roughly, without_traceback,
+    Now, ago, failure_line, harmless, plain, pretty, roughly, without_traceback,
 };
 pub(crate) use changes::changes;
 pub(crate) use execution::{RenderOptions, STEPS_SHOWN, execution};

@@ -4,9 +4,9 @@ use cerebelum_server::wording::{bulk_left, bulk_operation, counted as words, mat
 use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
-use crate::args::{Bulk, BulkVerb};
+use crate::args::{Bulk, BulkVerb, Filter};
 use crate::client::Client;
-use crate::exit::{CliError, Code, Outcome};
+use crate::exit::{CliError, Outcome};
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
 use crate::values;
@@ -49,11 +49,10 @@ impl ApiCommand {
     }
 
     async fn start_bulk(&self, client: &mut Client, bulk: Bulk, request: proto::StartBulkRequest) -> Outcome {
-        let filter = filter(&bulk)?;
-        if filter.parent.is_some() {
-            knows_parents(client).await?;
-        }
-        if bulk.dry_run {
+        let Bulk { filter: wanted, all, id, at_most, dry_run } = bulk;
+        let filter = filter(wanted, all)?;
+        client.check_knows(&filter).await?;
+        if dry_run {
             let answer = client.engine.count(proto::CountRequest { filter: Some(filter), up_to: None }).await;
             let counted = answer.map_err(|e| client.stop(&e))?.into_inner();
             return match self.global.json {
@@ -61,7 +60,6 @@ impl ApiCommand {
                 false => self.out.say(&format!("{} executions match", words(&counted))),
             };
         }
-        let Bulk { id, at_most, .. } = bulk;
         let request = proto::StartBulkRequest { bulk_id: id, filter: Some(filter), at_most, ..request };
         let job = client.engine.start_bulk(request).await.map_err(|e| client.stop(&e))?.into_inner();
         if self.global.json {
@@ -122,27 +120,11 @@ fn operation(word: &str) -> proto::StartBulkRequest {
     proto::StartBulkRequest { operation: word.to_owned(), ..proto::StartBulkRequest::default() }
 }
 
-/// Makes sure that the engine knows filters with a parent: one of an earlier version would leave the field out and act on
-/// all executions. `..` is not a valid id, so an engine that knows the field refuses it.
-async fn knows_parents(client: &mut Client) -> Outcome {
-    let request = proto::ListRequest { parent: Some("..".to_owned()), limit: 1, ..Default::default() };
-    match client.engine.list(request).await {
-        Err(status) if status.code() == tonic::Code::InvalidArgument => Ok(()),
-        Err(status) => Err(client.stop(&status)),
-        Ok(_) => Err(CliError::new(Code::Refused, "this engine is of an earlier version and does not know --parent")),
-    }
-}
-
 /// The filter. All executions have to be asked for in so many words.
-fn filter(bulk: &Bulk) -> Outcome<proto::ExecutionFilter> {
-    let filter = proto::ExecutionFilter {
-        status: bulk.status.map(|status| status.to_string()),
-        workflow: bulk.workflow.clone(),
-        attributes: values::attributes(&bulk.attr)?,
-        parent: bulk.parent.clone(),
-    };
-    if filter == proto::ExecutionFilter::default() && !bulk.all {
-        let hint = "say which executions are meant: --status, --workflow, --attr or --parent, or --all";
+fn filter(bulk: Filter, all: bool) -> Outcome<proto::ExecutionFilter> {
+    let filter = bulk.read()?;
+    if filter == proto::ExecutionFilter::default() && !all {
+        let hint = "say which executions are meant: --status, --workflow, --attr or another filter, or --all";
         return Err(CliError::usage(hint));
     }
     Ok(filter)

@@ -8,44 +8,21 @@ use crate::args::List;
 use crate::client::Client;
 use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
-use crate::render::{Line, Now, Style, Table, ago, moment_ms};
-use crate::values;
+use crate::render::{Line, Now, Style, Table, ago};
 
 /// The number of executions that are requested at once.
 const PAGE: usize = 100;
-/// How far the order of a list and the start times may disagree, because of several engines' clocks and slow commits.
-const DISORDER_MS: u64 = 60_000;
-
 /// The executions that were found, and the cursor of the next page.
 struct ListedPage {
     executions: Vec<proto::Summary>,
     next: Option<String>,
 }
 
-/// The range of start times, in milliseconds since 1970.
-#[derive(Debug, Clone, Copy)]
-struct Times {
-    since_ms: u64,
-    until_ms: u64,
-}
-
-impl Times {
-    fn contain(self, one: &proto::Summary) -> bool {
-        let started_ms = started_ms(one);
-        self.since_ms <= started_ms && started_ms < self.until_ms
-    }
-
-    /// Whether every execution after this one in the list is too old.
-    fn end_at(self, one: &proto::Summary) -> bool {
-        started_ms(one).saturating_add(DISORDER_MS) < self.since_ms
-    }
-}
-
 impl ApiCommand {
     /// Lists executions.
     pub(crate) async fn list(&self, args: List) -> Outcome {
         let mut client = self.client().await?;
-        let workflow = args.workflow.clone();
+        let workflow = args.filter.workflow.clone();
         let found = pages(&mut client, args).await?;
         let unknown = match workflow.filter(|_| found.executions.is_empty()) {
             Some(workflow) => unknown_workflow(&mut client, &workflow).await?,
@@ -91,45 +68,20 @@ pub(super) fn table(executions: &[proto::Summary]) -> Table {
 
 async fn pages(client: &mut Client, args: List) -> Outcome<ListedPage> {
     let limit = if args.all { usize::MAX } else { args.limit };
-    let now_ms = Now::measured().0;
-    let times = Times {
-        since_ms: args.since.map_or(0, |moment| moment.ms(now_ms)),
-        until_ms: args.until.map_or(u64::MAX, |moment| moment.ms(now_ms)),
-    };
-    let mut request = proto::ListRequest {
-        status: args.status.map(|status| status.to_string()),
-        workflow: args.workflow,
-        attributes: values::attributes(&args.attr)?,
-        parent: args.parent,
-        cursor: args.cursor,
-        limit: 0,
-    };
+    let filter = args.filter.read()?;
+    client.check_knows(&filter).await?;
+    let mut request = proto::ListRequest { cursor: args.cursor, ..filter.list() };
     let mut executions: Vec<proto::Summary> = Vec::new();
-    // While all executions so far are too new, whole pages are requested. A page must not contain more than is
-    // wanted, because its end would be lost; such a page is requested again with a smaller size.
-    let mut size = if times.until_ms == u64::MAX { limit.min(PAGE) } else { PAGE };
     while executions.len() < limit {
-        request.limit = u32::try_from(size).unwrap_or(u32::MAX);
+        request.limit = u32::try_from((limit - executions.len()).min(PAGE)).unwrap_or(u32::MAX);
         let answer = client.engine.list(request.clone()).await.map_err(|e| client.stop(&e))?.into_inner();
-        let left = limit - executions.len();
-        let wanted = |one: &&proto::Summary| times.contain(one);
-        if let Some(end) = answer.executions.iter().enumerate().filter(|(_, one)| wanted(one)).nth(left) {
-            size = end.0;
-            continue;
-        }
-        let is_end = answer.executions.iter().any(|one| times.end_at(one));
-        executions.extend(answer.executions.into_iter().filter(|one| times.contain(one)));
-        request.cursor = answer.next.filter(|_| !is_end);
+        executions.extend(answer.executions);
+        request.cursor = answer.next;
         if request.cursor.is_none() {
             break;
         }
-        size = (limit - executions.len()).min(PAGE);
     }
     Ok(ListedPage { executions, next: request.cursor })
-}
-
-fn started_ms(one: &proto::Summary) -> u64 {
-    one.started_at.as_ref().map_or(0, moment_ms)
 }
 
 /// The error for a workflow that no component has.
@@ -196,14 +148,5 @@ mod tests {
         assert!(refusal(&[], "x").unwrap().line.contains("no components yet"));
         let many: Vec<_> = (0..20).map(|n| component(&format!("c{n:02}"), &["w"])).collect();
         assert!(refusal(&many, "x").unwrap().line.ends_with("c07/w and 12 more, see `cerebelum components`"));
-    }
-
-    #[test]
-    fn times_take_what_was_started_between_them_and_know_when_nothing_more_can_come() {
-        let times = Times { since_ms: 100_000, until_ms: 200_000 };
-        let at = |ms: u64| proto::Summary { started_at: Some(Now(ms).timestamp()), ..Default::default() };
-        let contained = [99_999, 100_000, 199_999, 200_000].map(|ms| times.contain(&at(ms)));
-        assert_eq!(contained, [false, true, true, false]);
-        assert!(!times.end_at(&at(40_000)) && times.end_at(&at(39_999)));
     }
 }

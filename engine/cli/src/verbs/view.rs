@@ -7,18 +7,14 @@ use super::ApiCommand;
 use crate::args::{SaveView, ViewVerb};
 use crate::exit::Outcome;
 use crate::render::{Line, Now, Style, Table, ago};
-use crate::values;
 
 impl ApiCommand {
     /// Saves, lists and deletes views.
     pub(crate) async fn view(&self, verb: ViewVerb) -> Outcome {
         let mut client = self.client().await?;
         match verb {
-            ViewVerb::Save(SaveView { name, shared, status, workflow, attr, parent, columns }) => {
-                let status = status.map(|status| status.to_string());
-                let filter =
-                    proto::ExecutionFilter { status, workflow, attributes: values::attributes(&attr)?, parent };
-                let request = proto::SaveViewRequest { name, shared, filter: Some(filter), columns };
+            ViewVerb::Save(SaveView { name, shared, filter, columns }) => {
+                let request = proto::SaveViewRequest { name, shared, filter: Some(filter.read()?), columns };
                 let saved = client.engine.save_view(request).await.map_err(|e| client.stop(&e))?.into_inner();
                 match self.global.json {
                     true => self.out.say(&json::view(&saved)),

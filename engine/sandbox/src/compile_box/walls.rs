@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use rustix::process::{Resource, Rlimit, setpriority_process, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-use crate::limits::compile_box::{MEMORY_BYTES_MAX, NICENESS};
+use crate::limits::compile_box::MEMORY_BYTES_MAX;
+use crate::priority::compute_in_background;
 
 /// Closes what the engine inherited from its own parent. What the engine opened itself is closed already.
 pub(super) fn close_inherited() {
@@ -22,8 +23,7 @@ pub(super) fn close_inherited() {
 
 /// Limits CPU time and memory, and lowers the priority. Threads that start later inherit it.
 pub(super) fn limit(cpu_seconds: u64) -> io::Result<()> {
-    // Without the permission to lower it, the box runs at normal priority.
-    let _ = setpriority_process(None, NICENESS);
+    compute_in_background();
     // Under memory pressure the kernel ends this process before the engine. Without `/proc` it chooses by size.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let at_most = |limit| Rlimit { current: Some(limit), maximum: Some(limit) };

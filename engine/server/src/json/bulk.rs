@@ -43,7 +43,7 @@ pub(crate) struct BulkJobJson<'a> {
 }
 
 /// The executions that a bulk job is about.
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 #[schema(as = ExecutionFilter)]
 pub(crate) struct FilterJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +55,16 @@ pub(crate) struct FilterJson<'a> {
     pub(super) attributes: BTreeMap<&'a str, Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) parent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id_prefix: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) waits_for: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failure: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) until: Option<String>,
 }
 
 /// A signal to many executions.
@@ -96,7 +106,7 @@ impl<'a> From<&'a proto::BulkJob> for BulkJobJson<'a> {
         Self {
             bulk_id: &from.bulk_id,
             operation: &from.operation,
-            filter: from.filter.as_ref().map_or_else(FilterJson::all, FilterJson::from),
+            filter: from.filter.as_ref().map_or_else(FilterJson::default, FilterJson::from),
             signal: from.signal.as_ref().map(|signal| SignalJson { name: &signal.name, data: raw(&signal.data) }),
             state: &from.state,
             matched: from.matched,
@@ -110,13 +120,6 @@ impl<'a> From<&'a proto::BulkJob> for BulkJobJson<'a> {
     }
 }
 
-impl FilterJson<'_> {
-    /// The filter that every execution matches.
-    pub(super) fn all() -> Self {
-        Self { status: None, workflow: None, attributes: BTreeMap::new(), parent: None }
-    }
-}
-
 impl<'a> From<&'a proto::ExecutionFilter> for FilterJson<'a> {
     fn from(from: &'a proto::ExecutionFilter) -> Self {
         Self {
@@ -124,6 +127,11 @@ impl<'a> From<&'a proto::ExecutionFilter> for FilterJson<'a> {
             workflow: from.workflow.as_deref(),
             attributes: from.attributes.iter().map(|(name, value)| (name.as_str(), raw(value))).collect(),
             parent: from.parent.as_deref(),
+            id_prefix: from.id_prefix.as_deref(),
+            waits_for: from.waits_for.as_deref(),
+            failure: from.failure.as_deref(),
+            since: from.since.as_ref().map(rfc3339),
+            until: from.until.as_ref().map(rfc3339),
         }
     }
 }

@@ -34,7 +34,7 @@ impl<'a> From<&'a proto::View> for ViewJson<'a> {
         Self {
             name: &from.name,
             shared: from.shared,
-            filter: from.filter.as_ref().map_or_else(FilterJson::all, FilterJson::from),
+            filter: from.filter.as_ref().map_or_else(FilterJson::default, FilterJson::from),
             columns: &from.columns,
             saved_by: from.saved_by.as_deref(),
             saved_at: from.saved_at.as_ref().map(rfc3339),

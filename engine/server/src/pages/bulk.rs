@@ -6,10 +6,10 @@ use cerebelum_worker::{Action, Caller};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::executions::Wanted;
 use super::layout::{self, Frame, Live, may};
 use super::parts::{escaped, execution_path, moment, text};
 use super::read::{Form, Path, Query};
+use super::wanted::Wanted;
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::proto;

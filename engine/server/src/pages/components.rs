@@ -53,9 +53,29 @@ fn card(versions: &[proto::Component], caller: &Caller, now: Now) -> Markup {
             @if !older.is_empty() {
                 details id={ "o-" (name) } {
                     summary { (older.len()) " older " (if older.len() == 1 { "version" } else { "versions" }) }
-                    @for component in older.iter().take(NAMES_MAX) { (version(component, now)) }
+                    @for component in older.iter().take(NAMES_MAX) { (earlier(component, caller, now)) }
                 }
             }
+        }
+    }
+}
+
+/// A version that new executions no longer use.
+fn earlier(component: &proto::Component, caller: &Caller, now: Now) -> Markup {
+    html! {
+        (version(component, now))
+        @if !component.not_granted.is_empty() { dl.facts { (named("Not granted", &component.not_granted)) } }
+        @if may(caller, Action::Accept) { (accept_form(component, "Make current")) }
+    }
+}
+
+/// The button that makes a version the current one, with all that it asks for.
+fn accept_form(component: &proto::Component, button: &str) -> Markup {
+    let short = component.digest.get(..12).unwrap_or_default();
+    html! {
+        form method="post" action={ "/components/" (escaped(&component.name)) "/accept" } {
+            input type="hidden" name="digest" value=(component.digest);
+            button aria-label={ (button) " " (text(&component.name)) " " (short) } { (button) }
         }
     }
 }
@@ -67,10 +87,7 @@ fn proposed(component: &proto::Component, caller: &Caller, now: Now) -> Markup {
         (version(component, now))
         dl.facts { (named("New", &component.not_granted)) }
         @if may(caller, Action::Accept) {
-            form method="post" action={ "/components/" (escaped(&component.name)) "/accept" } {
-                input type="hidden" name="digest" value=(component.digest);
-                button { "Accept" }
-            }
+            (accept_form(component, "Accept"))
         } @else { p.note { "An admin may accept it." } }
     }
 }

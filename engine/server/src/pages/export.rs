@@ -7,8 +7,9 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 
-use super::executions::{Wanted, of_columns};
+use super::executions::of_columns;
 use super::read::Query;
+use super::wanted::Wanted;
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::json::{rfc3339, summary};

@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use super::as_of;
 use super::execution::heading;
+use super::found::{Found, found};
 use super::layout::{self, Frame, Live};
-use super::parts::{exact, execution_path, preview, text, value};
+use super::parts::{exact, execution_path, preview, query, text, value};
 use super::read::{Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
@@ -29,23 +30,32 @@ pub(super) struct Wanted {
     run: Option<u32>,
     /// The position that a reader typed.
     to: String,
+    /// A part of the kinds that are looked for, such as `Failed`.
+    kind: String,
+    /// The scope that is looked for.
+    scope: String,
+    /// A text that is looked for in the fields.
+    text: String,
 }
 
-/// Events of one window, without more of their fields than a row shows.
-async fn window(
-    site: &Site,
-    access: &Access,
-    request: proto::HistoryRequest,
-    number: u64,
-) -> Result<Vec<proto::Event>, tonic::Status> {
-    let number = usize::try_from(number).unwrap_or(usize::MAX);
-    let mut answers = site.service.history(asked(access.clone(), request)).await?.into_inner().take(number);
-    let mut events = Vec::new();
-    while let Some(mut event) = answers.next().await.transpose()? {
-        event.fields = preview(&event.fields);
-        events.push(event);
+impl Wanted {
+    fn is_filtered(&self) -> bool {
+        [&self.kind, &self.scope, &self.text].iter().any(|part| !part.trim().is_empty())
     }
-    Ok(events)
+
+    fn fits(&self, event: &proto::Event) -> bool {
+        let (kind, scope, text) = (self.kind.trim(), self.scope.trim(), self.text.trim());
+        (kind.is_empty() || event.kind.to_lowercase().contains(&kind.to_lowercase()))
+            && (scope.is_empty() || event.scope == scope)
+            && (text.is_empty() || event.fields.contains(text))
+    }
+
+    /// The query of the window after this position.
+    fn query(&self, run: u32, after: u64) -> String {
+        let (run, after) = (run.to_string(), after.to_string());
+        let fields = [("kind", &*self.kind), ("scope", &self.scope), ("text", &self.text)];
+        query(&[[("run", &*run), ("after", &after)].as_slice(), &fields].concat())
+    }
 }
 
 pub(super) async fn show(
@@ -62,27 +72,57 @@ pub(super) async fn show(
         "" => None,
         to => Some(to.parse().map_err(|_| tonic::Status::invalid_argument("a position is a whole number"))?),
     };
-    let typed = typed.map(|position| position.saturating_sub(EVENTS / 2));
-    let after = typed.or(wanted.after).unwrap_or(if is_current { newest } else { 0 });
+    let is_filtered = wanted.is_filtered();
+    let typed = typed.map(|position| position.saturating_sub(if is_filtered { 1 } else { EVENTS / 2 }));
+    let after = typed.or(wanted.after).unwrap_or(if is_current && !is_filtered { newest } else { 0 });
     let request = proto::HistoryRequest { execution_id: id.clone(), run: Some(run), after, follow: false };
-    let events = window(&site, &access, request, EVENTS).await?;
+    let answers = site.service.history(asked(access.clone(), request)).await?.into_inner();
+    let mut found = found(answers, EVENTS, |event| wanted.fits(event)).await?;
+    found.items.iter_mut().for_each(|event| event.fields = preview(&event.fields));
     let path = execution_path(&id);
     let body = html! {
         (heading(&summary, "history"))
         (runs(&format!("{path}/history"), &summary, run))
-        form.filters method="get" action={ (path) "/history" } {
-            @if !is_current { input type="hidden" name="run" value=(run); }
-            div { label for="to" { "Position" } input #to name="to" inputmode="numeric" data-search; }
-            button { "Go" }
-        }
+        (form(&wanted, &path, (!is_current).then_some(run)))
         section #events data-live {
-            (table(&events, &path, run))
-            (paging(&path, run, after, (events.len() as u64, if is_current { Some(newest) } else { None })))
+            (table(&found.items, &path, run))
+            @match is_filtered {
+                true => (further(&wanted, &path, run, &found)),
+                false => (paging(&path, run, after, (found.items.len(), is_current.then_some(newest)))),
+            }
         }
     };
-    let is_newest = is_current && after == newest && summary.ended_at.is_none();
+    let is_newest = is_current && after == newest && summary.ended_at.is_none() && !is_filtered;
     let live = if is_newest { Live::Changes(format!("{path}/changes")) } else { Live::No };
     Ok(layout::page(&Frame::new(format!("{id}: history"), &access.caller, "Executions").live(live), &body))
+}
+
+/// Where a reader says which events are looked for.
+fn form(wanted: &Wanted, path: &str, run: Option<u32>) -> Markup {
+    html! {
+        form.filters method="get" action={ (path) "/history" } {
+            @if let Some(run) = run { input type="hidden" name="run" value=(run); }
+            div { label for="to" { "Position" } input #to name="to" inputmode="numeric" data-search; }
+            div { label for="kind" { "Event" } input #kind name="kind" value=(wanted.kind) placeholder="Failed"; }
+            div { label for="scope" { "Scope" } input #scope name="scope" value=(wanted.scope); }
+            div { label for="text" { "Text in the fields" } input #text name="text" value=(wanted.text); }
+            button { "Show" }
+            @if wanted.is_filtered() { a href={ (path) "/history" } { "Show all" } }
+        }
+    }
+}
+
+/// The way to further events that are looked for.
+fn further(wanted: &Wanted, path: &str, run: u32, found: &Found<proto::Event>) -> Markup {
+    let last = found.last.as_ref().map_or(0, |event| event.position);
+    html! {
+        @if !found.is_all {
+            nav.paging aria-label="Windows of the history" {
+                span.note { "Looked at up to event " (last) "." }
+                a rel="next" href={ (path) "/history?" (wanted.query(run, last)) } { "Later" }
+            }
+        }
+    }
 }
 
 /// The way to the other runs of an execution, on a page with this path.
@@ -98,7 +138,7 @@ pub(super) fn runs(path: &str, summary: &proto::Summary, run: u32) -> Markup {
     }
 }
 
-fn paging(path: &str, run: u32, after: u64, (shown, newest): (u64, Option<u64>)) -> Markup {
+fn paging(path: &str, run: u32, after: u64, (shown, newest): (usize, Option<u64>)) -> Markup {
     let at = |after: u64| format!("{path}/history?run={run}&after={after}");
     html! {
         nav.paging aria-label="Windows of the history" {
@@ -106,7 +146,7 @@ fn paging(path: &str, run: u32, after: u64, (shown, newest): (u64, Option<u64>))
                 a href=(at(0)) { "Beginning" }
                 a rel="prev" href=(at(after.saturating_sub(EVENTS))) { "Earlier" }
             }
-            @if shown == EVENTS { a rel="next" href=(at(after + EVENTS)) { "Later" } }
+            @if shown as u64 == EVENTS { a rel="next" href=(at(after + EVENTS)) { "Later" } }
             @if let Some(newest) = newest.filter(|newest| *newest > after) { a href=(at(newest)) { "Newest" } }
         }
     }

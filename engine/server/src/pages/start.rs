@@ -7,11 +7,12 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use tonic::{Code, Status};
 
-use super::executions::{attributes, written_of};
+use super::executions::written_of;
 use super::form::{self, Held};
 use super::layout::{self, Frame};
 use super::parts::{escaped, execution_path, text};
 use super::read::{Form, Path, Query};
+use super::wanted::attributes;
 use super::{Shown, Site};
 use crate::access::Access;
 use crate::convert::refusal;

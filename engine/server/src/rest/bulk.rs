@@ -1,14 +1,13 @@
 //! Bulk jobs: one operation on every execution that matches a filter.
 
-use std::collections::HashMap;
-
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::body::{Json, each_once};
+use super::body::Json;
+use super::filter::{FilterParameters, WishedFilter};
 use super::problem::Problems;
 use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};
@@ -37,23 +36,6 @@ pub(super) struct StartBulk {
     force: bool,
 }
 
-/// The executions that are meant. An empty filter matches all.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WishedFilter {
-    #[schema(example = "sleeping")]
-    status: Option<String>,
-    /// `component/workflow`, or the bare name, which stands for the workflow in every component that has it.
-    #[schema(example = "shop/order")]
-    workflow: Option<String>,
-    /// Names and JSON scalars.
-    #[schema(value_type = Option<HashMap<String, serde_json::Value>>)]
-    #[serde(default, deserialize_with = "each_once")]
-    attributes: HashMap<String, Box<RawValue>>,
-    /// Only children of the execution with this id.
-    parent: Option<String>,
-}
-
 /// A signal to many executions.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -64,20 +46,9 @@ struct WishedSignal {
     data: Option<Box<RawValue>>,
 }
 
-impl From<WishedFilter> for proto::ExecutionFilter {
-    fn from(from: WishedFilter) -> Self {
-        let attributes = from.attributes.into_iter();
-        let attributes = attributes.map(|(name, value)| (name, value.get().to_owned())).collect();
-        Self { status: from.status, workflow: from.workflow, attributes, parent: from.parent }
-    }
-}
-
 /// How many executions match, up to a million.
 #[utoipa::path(get, path = "/v1/count", operation_id = "Count", tag = "executions",
-    params(("status" = Option<String>, Query, description = "For example `running`, `waiting`, `failed`"),
-        ("workflow" = Option<String>, Query),
-        ("parent" = Option<String>, Query, description = "Only children of the execution with this id"),
-        ("attr.NAME" = Option<String>, Query, description = "Only executions with this attribute: a JSON scalar, or a text"),
+    params(FilterParameters,
         ("up_to" = Option<u64>, Query, description = "Counting stops here; at 1,000,000 if it is left out or larger")),
     responses((status = 200, body = CountJson), Problems))]
 pub(super) async fn count(
@@ -85,12 +56,7 @@ pub(super) async fn count(
     access: Access,
     mut query: Parameters,
 ) -> Result<Response, Problem> {
-    let filter = proto::ExecutionFilter {
-        status: query.take("status")?,
-        workflow: query.take("workflow")?,
-        attributes: query.take_attributes()?,
-        parent: query.take("parent")?,
-    };
+    let filter = query.take_filter()?;
     let up_to = query.take("up_to")?;
     query.end()?;
     let request = proto::CountRequest { filter: Some(filter), up_to };

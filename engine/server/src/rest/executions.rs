@@ -19,6 +19,7 @@ use tonic::{Code, Status};
 use utoipa::ToSchema;
 
 use super::body::{JSON_BYTES_MAX, Json, each_once, needs_type, parse, pieces};
+use super::filter::FilterParameters;
 use super::lines::{NDJSON, at_once, lines};
 use super::problem::Problems;
 use super::query::{Parameters, Path};
@@ -139,26 +140,17 @@ fn broken_line(broken: LinesCodecError) -> Status {
 
 /// Executions, newest first.
 #[utoipa::path(get, path = "/v1/executions", operation_id = "List", tag = "executions",
-    params(("status" = Option<String>, Query, description = "For example `running`, `waiting`, `failed`"),
-        ("workflow" = Option<String>, Query),
-        ("parent" = Option<String>, Query, description = "Only children of the execution with this id"),
+    params(FilterParameters,
         ("limit" = Option<u32>, Query, description = "At most 1000; 100 if it is left out"),
-        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
-        ("attr.NAME" = Option<String>, Query, description = "Only executions whose attribute NAME has this value")),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before")),
     responses((status = 200, body = ExecutionsJson), Problems))]
 pub(super) async fn list(
     State(service): State<Shared>,
     access: Access,
     mut query: Parameters,
 ) -> Result<Response, Problem> {
-    let request = proto::ListRequest {
-        status: query.take("status")?,
-        workflow: query.take("workflow")?,
-        attributes: query.take_attributes()?,
-        parent: query.take("parent")?,
-        cursor: query.take("cursor")?,
-        limit: query.take("limit")?.unwrap_or_default(),
-    };
+    let (cursor, limit) = (query.take("cursor")?, query.take("limit")?.unwrap_or_default());
+    let request = proto::ListRequest { cursor, limit, ..query.take_filter()?.list() };
     query.end()?;
     let page = service.list(asked(access, request)).await?.into_inner();
     Ok(json(crate::json::executions(&page)))

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::body::Json;
-use super::bulk::WishedFilter;
+use super::filter::WishedFilter;
 use super::problem::Problems;
 use super::query::{Parameters, Path};
 use super::{Problem, Shared, asked, json};

@@ -79,7 +79,10 @@ impl Bench {
         if self.folder.is_some() {
             let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
             connection.execute("pragma busy_timeout = 5000").await.unwrap();
-            sqlx::query(words).fetch_optional(&mut connection).await.unwrap().map_or(0, |row| row.get(0))
+            let said = sqlx::query(words).fetch_optional(&mut connection).await.unwrap().map_or(0, |row| row.get(0));
+            // If it were the last one that closes, while the store looks, the log's file would be gone and still open.
+            connection.close().await.unwrap();
+            said
         } else {
             let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
             sqlx::query(words).fetch_optional(&mut connection).await.unwrap().map_or(0, |row| row.get(0))

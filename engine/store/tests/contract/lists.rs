@@ -1,6 +1,6 @@
 //! Lists: pages, filters, counts.
 
-use cerebelum_history::{Parent, Status};
+use cerebelum_history::{Parent, Status, Timestamp};
 use cerebelum_store::{ChildCounts, Command, Count, Filter, NewExecution, Size, State, StoreError, TenantId};
 
 use crate::bench::{Bench, T, batch, end, key, new};
@@ -9,7 +9,8 @@ use crate::on_all;
 on_all!(
     pages_follow_each_other_newest_first,
     the_census_counts_by_status,
-    children_are_listed_and_counted_while_their_parent_is_and_after;
+    children_are_listed_and_counted_while_their_parent_is_and_after,
+    lists_are_filtered_by_what_is_waited_for_why_it_failed_the_id_and_the_start;
     // Only on databases:
     lists_are_filtered_by_status_workflow_and_attributes,
     attributes_follow_the_head,
@@ -75,6 +76,61 @@ async fn lists_are_filtered_by_status_workflow_and_attributes(bench: Bench) {
     assert_eq!(ids(&bench, attributes(&[("big", &format!("{:?}", "x".repeat(5_000)))])).await, ["c"]);
     let all = Filter { workflow: Some("order".into()), ..attributes(&[("customer", r#""ann""#)]) };
     assert_eq!(ids(&bench, Filter { status: Some(Status::Running), ..all }).await, ["c", "a"]);
+}
+
+async fn lists_are_filtered_by_what_is_waited_for_why_it_failed_the_id_and_the_start(bench: Bench) {
+    let node = bench.lease("n").await;
+    let wait = |at: u64, rest: &str| Some(format!(r#"{{"at":{at},{rest},"scope":"","since":1}}"#));
+    let (signal, sleep) = (r#""kind":"signal","name":"paid""#, r#""kind":"sleep""#);
+    let failure = |kind: &str| Some(format!(r#"{{"at":1,"failure":{{"kind":"{kind}","message":"no"}}}}"#));
+    for (id, waits_for) in [("f-1", failure("http")), ("f-2", failure("http-status"))] {
+        let head = bench.started(node, id).await;
+        let mut failed = end(node, &head, State::Failed);
+        failed.head.waits_for = waits_for.map(|text| text.replacen(":1,", &format!(":{},", failed.head.position.0), 1));
+        assert_eq!(bench.write(failed).await, Ok(()));
+    }
+    for (number, (id, waits_for)) in [
+        ("a-1", wait(1, signal)),
+        // It was derived for an earlier position.
+        ("a-2", wait(9, signal)),
+        ("a_3", wait(1, sleep)),
+        ("b-1", wait(1, r#""kind":"signal","name":"paid \"twice\"""#)),
+        ("b-2", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut new = new(id);
+        new.head.waits_for = waits_for;
+        new.head.started_at = Timestamp(1_000_000 + 100_000 * number as u64);
+        bench.start(vec![new]).await;
+    }
+    let parked = Command::Park { incarnation: node, reason: "http: it died".into() };
+    assert!(bench.command(&key("b-2"), parked, None).await.unwrap());
+    let waits = |filter: &str| Filter { waits_for: Some(filter.parse().unwrap()), ..Filter::default() };
+    assert_eq!(ids(&bench, waits("signal")).await, ["b-1", "a-1"]);
+    assert_eq!(ids(&bench, waits("signal:paid")).await, ["a-1"]);
+    assert_eq!(ids(&bench, waits("signal:paid \"twice\"")).await, ["b-1"]);
+    assert_eq!(ids(&bench, waits("sleep")).await, ["a_3"]);
+    assert_eq!(ids(&bench, waits("approval")).await, [""; 0]);
+    let failed = |kind: &str| Filter { failure: Some(kind.into()), ..Filter::default() };
+    assert_eq!(ids(&bench, failed("http")).await, ["f-1"]);
+    assert_eq!(ids(&bench, failed("http-status")).await, ["f-2"]);
+    assert_eq!(ids(&bench, Filter { status: Some(Status::Parked), ..failed("http") }).await, ["b-2"]);
+    assert_eq!(ids(&bench, Filter { status: Some(Status::Parked), ..failed("htt") }).await, [""; 0]);
+    let begins = |prefix: &str| Filter { id_prefix: Some(prefix.into()), ..Filter::default() };
+    assert_eq!(ids(&bench, begins("a-")).await, ["a-2", "a-1"]);
+    assert_eq!(ids(&bench, begins("a_")).await, ["a_3"]);
+    assert_eq!(ids(&bench, begins("A")).await, [""; 0]);
+    let between =
+        |since: u64, until: u64| Filter { since: Some(Timestamp(since)), until: Some(Timestamp(until)), ..begins("") };
+    assert_eq!(ids(&bench, between(1_100_000, 1_300_000)).await, ["a_3", "a-2"]);
+    assert_eq!(ids(&bench, between(1_100_001, 1_300_001)).await, ["b-1", "a_3"]);
+    assert_eq!(ids(&bench, between(0, 1_000_000)).await, ["f-2", "f-1"]);
+    assert_eq!(ids(&bench, between(0, u64::MAX)).await.len(), 7);
+    let all = Filter { workflow: Some("order".into()), ..between(1_000_000, 1_200_000) };
+    assert_eq!(ids(&bench, Filter { waits_for: waits("signal").waits_for, ..all.clone() }).await, ["a-1"]);
+    assert_eq!(bench.count(T, all, 9).await.unwrap(), Count { executions: 2, is_exact: true });
 }
 
 async fn attributes_follow_the_head(bench: Bench) {

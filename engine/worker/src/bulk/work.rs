@@ -7,9 +7,10 @@ use cerebelum_store::{
     BulkItem, BulkJob, BulkRefusal, BulkStep, ExecutionKey, ExecutionRow, Incarnation, StoreError, TenantId,
 };
 
-use super::{ExecutionFilter, parts};
+use super::parts;
 use crate::api::ApiError;
 use crate::directory::unavailable;
+use crate::execution_filter::ExecutionFilter;
 use crate::operations::Operation;
 use crate::tenant_engine::TenantEngine;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cerebelum_history::{ExecutionId, Position, Status, Timestamp};
+use cerebelum_history::{ExecutionId, LastFailure, Position, Status, Timestamp};
 use cerebelum_store::{
     ApprovalState, ChildCounts, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, HistoryPart, InboxRow,
     Incarnation, LogRow, Page, Progress, State, StatusCounts, TenantId,
@@ -77,6 +77,7 @@ impl Tables {
                 && filter.status.is_none_or(|status| head.status == status)
                 && filter.workflow.as_ref().is_none_or(workflow)
                 && filter.parent.as_ref().is_none_or(|parent| is_child_of(row, parent))
+                && is_narrowly(head, filter)
         };
         let mut rows: Vec<&Row> = self.executions.values().filter(fits).collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.no));
@@ -211,6 +212,24 @@ impl Tables {
     pub(crate) fn progress(&self, key: &ExecutionKey) -> Vec<Progress> {
         self.executions.get(key).map(|row| row.progress.values().cloned().collect()).unwrap_or_default()
     }
+}
+
+/// Whether an execution has what the rarer parts of a filter ask for.
+fn is_narrowly(head: &ExecutionRow, filter: &Filter) -> bool {
+    let is_said = |stored: &str| {
+        let beginning = format!(r#"{{"at":{},{stored}"#, head.position.0);
+        head.waits_for.as_ref().is_some_and(|waits_for| waits_for.starts_with(&beginning))
+    };
+    let failed_by = |kind: &String| match &head.parked {
+        Some(reason) => filter.status.is_some() && reason.starts_with(&format!("{kind}: ")),
+        None => head.state == State::Failed && is_said(&LastFailure::stored(kind)),
+    };
+    let is_free = head.state == State::Open && head.parked.is_none() && !head.paused;
+    filter.id_prefix.as_ref().is_none_or(|prefix| head.key.id.as_str().starts_with(prefix))
+        && filter.waits_for.as_ref().is_none_or(|wait| is_free && is_said(&wait.stored()))
+        && filter.failure.as_ref().is_none_or(failed_by)
+        && filter.since.is_none_or(|since| head.started_at >= since)
+        && filter.until.is_none_or(|until| head.started_at < until)
 }
 
 fn is_child_of(row: &Row, parent: &ExecutionId) -> bool {

@@ -245,6 +245,11 @@ class ListRequest(Message):
     cursor: str
     limit: int
     parent: str
+    id_prefix: str
+    waits_for: str
+    failure: str
+    since: Timestamp
+    until: Timestamp
     def __init__(
         self,
         *,
@@ -254,6 +259,11 @@ class ListRequest(Message):
         cursor: str | None = ...,
         limit: int | None = ...,
         parent: str | None = ...,
+        id_prefix: str | None = ...,
+        waits_for: str | None = ...,
+        failure: str | None = ...,
+        since: Timestamp | None = ...,
+        until: Timestamp | None = ...,
     ) -> None: ...
 
 class ListResponse(Message):
@@ -266,6 +276,11 @@ class ExecutionFilter(Message):
     workflow: str
     attributes: Mapping[str, str]
     parent: str
+    id_prefix: str
+    waits_for: str
+    failure: str
+    since: Timestamp
+    until: Timestamp
     def __init__(
         self,
         *,
@@ -273,6 +288,11 @@ class ExecutionFilter(Message):
         workflow: str | None = ...,
         attributes: Mapping[str, str] | None = ...,
         parent: str | None = ...,
+        id_prefix: str | None = ...,
+        waits_for: str | None = ...,
+        failure: str | None = ...,
+        since: Timestamp | None = ...,
+        until: Timestamp | None = ...,
     ) -> None: ...
 
 class CountRequest(Message):

@@ -1,12 +1,16 @@
-//! Moments and spans of time as people write and read them.
+//! Moments as people write them: as a time before now, or in RFC 3339.
 
 use std::str::FromStr;
 
-pub(crate) use cerebelum_server::Span;
+use serde::Deserialize;
+
+use crate::Span;
+use crate::wording::Now;
 
 /// A moment that a user wrote: as a time before now, or in RFC 3339.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Moment {
     /// This long before now.
     Ago(Span),
     /// In milliseconds since 1970.
@@ -15,11 +19,26 @@ pub(crate) enum Moment {
 
 impl Moment {
     /// In milliseconds since 1970, as seen from `now_ms`.
-    pub(crate) fn ms(self, now_ms: u64) -> u64 {
+    #[must_use]
+    pub fn ms(self, now_ms: u64) -> u64 {
         match self {
             Self::Ago(span) => now_ms.saturating_sub(span.ms),
             Self::At(ms) => ms,
         }
+    }
+
+    /// On the wire, as seen from this moment.
+    #[must_use]
+    pub fn timestamp(self) -> prost_types::Timestamp {
+        Now(self.ms(Now::measured().0)).timestamp()
+    }
+}
+
+impl TryFrom<String> for Moment {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 

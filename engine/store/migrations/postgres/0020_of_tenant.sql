@@ -1,0 +1,2 @@
+-- The executions of a tenant in the order of their numbers have been found by their primary key all along; SQLite gets an
+-- index for them here.
