@@ -51,6 +51,10 @@ async fn list(scene: &mut Scene<'_>) -> anyhow::Result<()> {
         ("list_rare_ttfb_p95_ms", rare.to_owned()),
         ("list_all_ttfb_p95_ms", "/executions".to_owned()),
         ("list_status_ttfb_p95_ms", "/executions?status=failed".to_owned()),
+        ("list_wait_ttfb_p95_ms", "/executions?waits_for=sleep".to_owned()),
+        ("list_failure_ttfb_p95_ms", "/executions?failure=unknown".to_owned()),
+        ("list_prefix_ttfb_p95_ms", "/executions?id_prefix=order-77777".to_owned()),
+        ("list_time_ttfb_p95_ms", "/executions?since=1h&until=10m".to_owned()),
         ("overview_ttfb_p95_ms", "/".to_owned()),
     ] {
         let (times, page) = asked(&engine, &path)?;
