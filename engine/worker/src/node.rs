@@ -108,7 +108,7 @@ impl Node {
         let metrics = Arc::new(Metrics::new(&store.metrics(), &programs.metrics()));
         let lease = Arc::new(LeaseKeeper::new(clock.clone(), metrics.clone()));
         let (watchers, wake) = (Watchers::default(), Arc::new(Wake::new()));
-        let liveness = Liveness::new(runtime.clone());
+        let (liveness, shares) = (Liveness::new(runtime.clone()), FairShares::new(TURNS_PER_CORE));
         let (crash_log, stopping) = (Arc::new(crash_log), Arc::new(AtomicBool::new(false)));
         let appender = Arc::new(Appender::new(&store, &lease, &runtime, (&metrics, &watchers)));
         let appends = Batcher::new(&liveness, move |sent: Vec<_>| {
@@ -118,7 +118,6 @@ impl Node {
         });
         let found = store.clone();
         let begun = Batcher::new(&liveness, move |keys| look_up(found.clone(), keys));
-        let shares = FairShares::new(TURNS_PER_CORE);
         let guest_host = Arc::new(GuestHost {
             runtime: runtime.clone(),
             liveness: liveness.clone(),

@@ -7,7 +7,7 @@ use super::Filter;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ViewVerb {
     /// Save a view, in the place of one of the same name
-    Save(SaveView),
+    Save(Box<SaveView>),
     /// List the views that you see: those that are shared, then your own
     List,
     /// Delete a view

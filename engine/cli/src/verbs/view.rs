@@ -13,7 +13,8 @@ impl ApiCommand {
     pub(crate) async fn view(&self, verb: ViewVerb) -> Outcome {
         let mut client = self.client().await?;
         match verb {
-            ViewVerb::Save(SaveView { name, shared, filter, columns }) => {
+            ViewVerb::Save(view) => {
+                let SaveView { name, shared, filter, columns } = *view;
                 let request = proto::SaveViewRequest { name, shared, filter: Some(filter.read()?), columns };
                 let saved = client.engine.save_view(request).await.map_err(|e| client.stop(&e))?.into_inner();
                 match self.global.json {
