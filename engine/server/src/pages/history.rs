@@ -85,7 +85,7 @@ pub(super) async fn show(
         (runs(&format!("{path}/history"), &summary, run))
         (form(&wanted, &path, (!is_current).then_some(run)))
         section #events data-live {
-            (table(&found.items, &path, run))
+            (table(&found.items, &path, run, if is_filtered { "No event fits." } else { "No event is here." }))
             @match is_filtered {
                 true => (further(&wanted, &path, run, &found)),
                 false => (paging(&path, run, after, (found.items.len(), is_current.then_some(newest)))),
@@ -152,10 +152,11 @@ fn paging(path: &str, run: u32, after: u64, (shown, newest): (usize, Option<u64>
     }
 }
 
-fn table(events: &[proto::Event], path: &str, run: u32) -> Markup {
+/// The events as rows, or what is said if there are none.
+fn table(events: &[proto::Event], path: &str, run: u32, none: &str) -> Markup {
     let before = std::iter::once(None).chain(events.iter().map(Some));
     html! {
-        @if events.is_empty() { p.lead { "No event is here." } } @else {
+        @if events.is_empty() { p.lead { (none) } } @else {
             div.wide tabindex="0" role="region" aria-label="Events" {
                 table.events {
                     thead { tr {

@@ -243,7 +243,7 @@ fn more(wanted: &Wanted) -> Markup {
             div.fields {
                 (field(("waits_for", "Waits for", &wanted.waits_for, "signal:paid")))
                 (field(("failure", "Failure", &wanted.failure, "rejected")))
-                (field(("since", "Started since", &wanted.since, "2h, or 2026-11-22T18:00Z")))
+                (field(("since", "Started since", &wanted.since, "2h, or a moment")))
                 (field(("until", "Started before", &wanted.until, "1d")))
                 (field(("id_prefix", "Id begins with", &wanted.id_prefix, "order-")))
             }

@@ -114,7 +114,9 @@ pub(super) fn statement<'f>(
     (from, floor): (i64, i64),
     count: usize,
 ) -> (String, Vec<Value<'f>>) {
-    let mut values: Vec<Value<'f>> = vec![tenant.into(), count.into(), from.into(), floor.into()];
+    // Damage can give a row the lowest number that there is.
+    let lowest = if floor == i64::MIN { floor } else { floor + 1 };
+    let mut values: Vec<Value<'f>> = vec![tenant.into(), count.into(), from.into(), lowest.into()];
     let mut text = String::from(concat!("select ", head_columns!(), " from "));
     let (status, mut attributes) = (only_status(filter), filter.attributes.iter());
     // The parent leads to the executions, or else the first attribute: their indexes have the numbers in order.
@@ -144,7 +146,7 @@ pub(super) fn statement<'f>(
     if planted("no-tenant-filter") {
         text.push_str(" or true");
     }
-    text.push_str(&format!(" and {order} <= $3 and {order} > $4"));
+    text.push_str(&format!(" and {order} <= $3 and {order} >= $4"));
     if let Some(status) = status {
         values.push(status.word().into());
         text.push_str(&format!(" and e.status = ${}", values.len()));

@@ -90,7 +90,7 @@ fn events_and_lines_are_found_by_their_words(database: Database) {
     assert_eq!(rest.matches("<td>StepCompleted</td>").count(), 100, "the rest: {further}");
     assert!(!rest.contains("rel=\"next\""), "{rest}");
     let none = page(&engine, "/executions/long/history?text=%3Cnothing%3E").body;
-    assert!(none.contains("No event is here.") && none.contains("value=\"&lt;nothing&gt;\""), "{none}");
+    assert!(none.contains("No event fits.") && none.contains("value=\"&lt;nothing&gt;\""), "{none}");
     engine.ok(&["start", "guests/telling", "--input", "1", "--id", "talks"]);
     assert_eq!(engine.wait_for_end("talks")["status"], "completed");
     let of = |query: &str| page(&engine, &format!("/executions/talks/logs{query}")).body;

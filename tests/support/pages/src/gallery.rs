@@ -46,7 +46,7 @@ impl Gallery {
         let paths = [
             ("overview", "/"),
             ("executions", "/executions"),
-            ("executions-no-match", "/executions?status=failed&attribute=team%3Dops"),
+            ("executions-no-match", "/executions?status=failed&attribute=team%3Dops&id_prefix=none"),
             ("approvals", "/approvals"),
             ("components", "/components"),
             ("audit", "/audit?operation=None"),
@@ -175,7 +175,7 @@ impl Gallery {
         self.of_execution("import-77", &["", "/timeline", "/graph"]);
         self.of_execution("nested", &["", "/timeline", "/graph"]);
         self.of_execution("telling", &["", "/logs"]);
-        self.of_execution("countdown", &["/history"]);
+        self.of_execution("countdown", &["/history", "/history?kind=none"]);
         self.of_execution("family", &["", "/tree", "/graph"]);
         self.of_execution("loop", &["/history?to=200", "/graph"]);
         self.of_execution("charge-retrying", &["/at/4", "/logs"]);
