@@ -89,6 +89,11 @@ impl WaitKind {
         }
     }
 
+    /// The kinds that lists show.
+    pub fn listed() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kind| !kind.is_busy())
+    }
+
     /// Whether the execution works while it waits for this. Such waits are short and many: lists do not show them.
     pub(crate) const fn is_busy(self) -> bool {
         matches!(self, Self::Start | Self::Fetch | Self::Step)
@@ -245,7 +250,7 @@ pub struct UnknownWait;
 
 impl fmt::Display for UnknownWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds: Vec<_> = WaitKind::ALL.into_iter().filter(|kind| !kind.is_busy()).map(WaitKind::word).collect();
+        let kinds: Vec<_> = WaitKind::listed().map(WaitKind::word).collect();
         write!(f, "a wait is one of {}, or one with a name, as `signal:paid`", kinds.join(", "))
     }
 }

@@ -159,7 +159,7 @@ impl Leaving {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(share);
     }
 
-    fn take(&self) -> Vec<Share> {
+    pub(crate) fn take(&self) -> Vec<Share> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

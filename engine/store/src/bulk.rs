@@ -152,9 +152,8 @@ pub(crate) async fn create(
 
 /// The cursor behind which the list has all executions of a tenant that exist now.
 async fn newest(session: &mut Session, tenant: TenantId) -> Result<String, DbError> {
-    static NEWEST: Statement = Statement::new(
-        "select execution_no from executions where {sqlite: +}tenant_id = $1 order by execution_no desc limit 1",
-    );
+    static NEWEST: Statement =
+        Statement::new("select execution_no from executions where tenant_id = $1 order by execution_no desc limit 1");
     let mut rows = session.rows(&NEWEST, &[tenant.into()]).await?;
     let newest = rows.first_mut().map(|row| row.int()).transpose()?.unwrap_or_default();
     Ok(crate::list::cursor(newest))

@@ -122,7 +122,9 @@ pub(crate) async fn set_quotas(
 /// See [`crate::IdentityStore::count_open`].
 pub(crate) async fn count_open(database: &Database, tenant: TenantId, max: u64) -> Result<u64, DbError> {
     static COUNT: Statement = Statement::new(
-        "select count(*) from (select 1 from executions where tenant_id = $1 and state = 0 limit $2) as found",
+        "select count(*) from (
+            select 1 from executions {sqlite: indexed by executions_open} where tenant_id = $1 and state = 0 limit $2
+        ) as found",
     );
     let values = [tenant.into(), i64::try_from(max).unwrap_or(i64::MAX).into()];
     let rows = database.background().await?.rows(&COUNT, &values).await?;

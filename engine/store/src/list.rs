@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cerebelum_history::{ExecutionId, Status, Timestamp};
+use cerebelum_history::{ExecutionId, Status};
 
 use crate::attributes::{indexed_name, indexed_value};
 use crate::database::Database;
@@ -34,9 +34,9 @@ const LOOKED_MAX: Duration = Duration::from_secs(2);
 const COUNTED_MAX: Duration = Duration::from_secs(5);
 /// So many executions of each attribute of a filter are counted, to find the one that the fewest have.
 const COMPARED_MAX: u32 = 10_000;
-/// How far the order of executions and the times of their starts may disagree, because of several engines' clocks and slow
-/// commits, in milliseconds.
-const DISORDER_MS: u64 = 60_000;
+
+/// No execution has a lower number.
+const END: i64 = i64::MIN;
 
 /// A number of executions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,17 +74,16 @@ impl ChildCounts {
 pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &Filter) -> Result<Page, DbError> {
     check(filter)?;
     let filter = &*rarest_first(database, tenant, filter).await?;
-    let from = filter.cursor.as_deref().map_or(Ok(i64::MAX), |cursor| place(cursor).map(|place| place - 1))?;
-    let (mut from, end) = range(database, tenant, filter, from).await?;
+    let mut from = filter.cursor.as_deref().map_or(Ok(i64::MAX), |cursor| place(cursor).map(|place| place - 1))?;
     let limit = usize::try_from(filter.limit.clamp(1, PAGE_MAX)).unwrap_or(usize::MAX);
     let began = Instant::now();
     let mut found = PageBuilder { executions: Vec::new(), bytes: 0, limit };
     loop {
-        let floor = floor(database, (tenant, filter), (from, end)).await?;
+        let floor = floor(database, (tenant, filter), from).await?;
         if let Some(next) = found.read(database, (tenant, filter), (from, floor)).await? {
             return Ok(found.page(Some(next)));
         }
-        if floor == end {
+        if floor == END {
             return Ok(found.page(None));
         }
         from = floor;
@@ -103,10 +102,9 @@ pub(crate) async fn count(database: &Database, tenant: TenantId, filter: &Filter
         return running(database, tenant, max).await;
     }
     let filter = &*rarest_first(database, tenant, filter).await?;
-    let (began, mut count) = (Instant::now(), 0);
-    let (mut from, end) = range(database, tenant, filter, i64::MAX).await?;
+    let (began, mut count, mut from) = (Instant::now(), 0, i64::MAX);
     loop {
-        let floor = floor(database, (tenant, filter), (from, end)).await?;
+        let floor = floor(database, (tenant, filter), from).await?;
         // One more than is wanted shows that there are more. Between two pieces others get the connection.
         let room = max.saturating_sub(count).saturating_add(1).min(u64::from(LOOKED_AT_ONCE));
         let (text, values) = statement(tenant, filter, (from, floor), usize::try_from(room).unwrap_or(usize::MAX));
@@ -123,7 +121,7 @@ pub(crate) async fn count(database: &Database, tenant: TenantId, filter: &Filter
         from = match lowest.filter(|_| found == room) {
             _ if count > max => return Ok(Count { executions: max, is_exact: false }),
             Some(lowest) => lowest.saturating_sub(1),
-            None if floor > end => floor,
+            None if floor > END => floor,
             None => return Ok(Count { executions: count, is_exact: true }),
         };
         if began.elapsed() > COUNTED_MAX {
@@ -162,10 +160,11 @@ async fn rarest_first<'f>(
 /// Counts the running executions among the open ones, of which not all are examined if there are many: a live overview
 /// asks for this number again and again.
 async fn running(database: &Database, tenant: TenantId, max: u64) -> Result<Count, DbError> {
-    // The condition on the state is that of the index `executions_open`.
+    // Only this index makes it stop at the open ones.
     static RUNNING: Statement = Statement::new(
         "select count(*), count(case when o.status = 'running' then 1 end)
-        from (select status from executions where tenant_id = $1 and state = 0 limit $2) o",
+        from (select status from executions {sqlite: indexed by executions_open} where tenant_id = $1 and state = 0
+            limit $2) o",
     );
     let mut session = database.client(tenant).await?;
     let mut rows = session.rows(&RUNNING, &[tenant.into(), LOOKED_AT_ONCE.into()]).await?;
@@ -220,62 +219,19 @@ impl PageBuilder {
     }
 }
 
-/// The numbers between which the executions of a filter lie: from the first one down to above the second one.
-async fn range(database: &Database, tenant: TenantId, filter: &Filter, from: i64) -> Result<(i64, i64), DbError> {
-    let (mut from, mut end) = (from, i64::MIN);
-    if let Some(until) = filter.until {
-        let after = Timestamp(until.0.saturating_add(DISORDER_MS));
-        from = from.min(last_before(database, tenant, after).await?);
-    }
-    if let Some(since) = filter.since {
-        let before = Timestamp(since.0.saturating_sub(DISORDER_MS));
-        end = last_before(database, tenant, before).await?.min(from);
-    }
-    Ok((from, end))
-}
-
-/// The number up to which executions were started before this moment, as far as their numbers are in the order of their
-/// starts. It takes about twenty reads among a million.
-async fn last_before(database: &Database, tenant: TenantId, moment: Timestamp) -> Result<i64, DbError> {
-    static NEXT: Statement = Statement::new(
-        "select execution_no, started_at from executions where tenant_id = $1 and execution_no <= $2
-        order by execution_no desc limit 1",
-    );
-    let mut session = database.client(tenant).await?;
-    // All up to `low` were started before; none above `high` was.
-    let (mut low, mut high) = (0, i64::MAX);
-    let mut middle = high;
-    while low < high {
-        let mut rows = session.rows(&NEXT, &[tenant.into(), middle.into()]).await?;
-        let Some(row) = rows.first_mut() else { return Ok(low) };
-        let (number, started_at) = (row.int()?, row.int()?);
-        if number <= low || u64::try_from(started_at).is_ok_and(|at| at < moment.0) {
-            low = middle;
-        } else {
-            high = number - 1;
-        }
-        middle = low.saturating_add((high - low) / 2 + 1);
-    }
-    Ok(low)
-}
-
-/// The number above which executions are looked at together: the end, or the one below which [`LOOKED_AT_ONCE`] have been
-/// examined for a filter that no index serves.
-async fn floor(
-    database: &Database,
-    (tenant, filter): (TenantId, &Filter),
-    (from, end): (i64, i64),
-) -> Result<i64, DbError> {
+/// The number above which executions are looked at together: that below which [`LOOKED_AT_ONCE`] have been examined for a
+/// filter that no index serves, or [`END`] if there are no more than that.
+async fn floor(database: &Database, (tenant, filter): (TenantId, &Filter), from: i64) -> Result<i64, DbError> {
     static FLOOR: Statement = Statement::new(
         "select execution_no from executions where tenant_id = $1 and execution_no <= $2
         order by execution_no desc limit 1 offset $3",
     );
     if is_indexed(filter) {
-        return Ok(end);
+        return Ok(END);
     }
     let mut session = database.client(tenant).await?;
     let mut rows = session.rows(&FLOOR, &[tenant.into(), from.into(), LOOKED_AT_ONCE.into()]).await?;
-    Ok(rows.first_mut().map(|row| row.int()).transpose()?.unwrap_or(end).max(end))
+    Ok(rows.first_mut().map(|row| row.int()).transpose()?.unwrap_or(END))
 }
 
 /// See [`crate::Store::children_by_status`].

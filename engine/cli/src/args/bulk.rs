@@ -62,7 +62,8 @@ pub(crate) struct Bulk {
     pub(crate) dry_run: bool,
     /// The job's id, 1 to 128 of `A-Z a-z 0-9 . _ : -`; drawn when left out
     ///
-    /// The same command with the same id changes nothing, while the job is listed.
+    /// The same command with the same id changes nothing, while the job is listed. With --since or --until, give moments
+    /// for that: `2h` means another one each time.
     #[arg(long)]
     pub(crate) id: Option<String>,
 }

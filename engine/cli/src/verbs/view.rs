@@ -15,7 +15,9 @@ impl ApiCommand {
         match verb {
             ViewVerb::Save(view) => {
                 let SaveView { name, shared, filter, columns } = *view;
-                let request = proto::SaveViewRequest { name, shared, filter: Some(filter.read()?), columns };
+                let filter = filter.read()?;
+                client.check_knows(&filter).await?;
+                let request = proto::SaveViewRequest { name, shared, filter: Some(filter), columns };
                 let saved = client.engine.save_view(request).await.map_err(|e| client.stop(&e))?.into_inner();
                 match self.global.json {
                     true => self.out.say(&json::view(&saved)),

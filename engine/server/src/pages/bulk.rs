@@ -28,6 +28,7 @@ pub(super) async fn form(State(site): State<Site>, access: Access, Query(wanted)
         let why = format!("a bulk job acts on all that a filter finds: open the execution `{id}` to act on it alone");
         return Err(tonic::Status::invalid_argument(why).into());
     }
+    let wanted = wanted.at_moments()?;
     let filter = wanted.filter()?;
     let request = proto::CountRequest { filter: Some(filter.clone()), up_to: None };
     let counted = site.service.count(asked(access.clone(), request)).await?.into_inner();

@@ -42,7 +42,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
 /// All versions of a name.
 fn card(versions: &[proto::Component], caller: &Caller, now: Now) -> Markup {
     let name = versions.first().map_or("", |version| &version.name);
-    let older: Vec<_> = versions.iter().filter(|version| !version.current && !version.proposed).collect();
+    let others: Vec<_> = versions.iter().filter(|version| !version.current && !version.proposed).collect();
     html! {
         article.card id={ "c-" (name) } {
             h2 { (text(name)) }
@@ -50,18 +50,18 @@ fn card(versions: &[proto::Component], caller: &Caller, now: Now) -> Markup {
             @for component in versions.iter().filter(|version| version.proposed).take(NAMES_MAX) {
                 (proposed(component, caller, now))
             }
-            @if !older.is_empty() {
+            @if !others.is_empty() {
                 details id={ "o-" (name) } {
-                    summary { (older.len()) " older " (if older.len() == 1 { "version" } else { "versions" }) }
-                    @for component in older.iter().take(NAMES_MAX) { (earlier(component, caller, now)) }
+                    summary { (others.len()) " other " (if others.len() == 1 { "version" } else { "versions" }) }
+                    @for component in others.iter().take(NAMES_MAX) { (unused(component, caller, now)) }
                 }
             }
         }
     }
 }
 
-/// A version that new executions no longer use.
-fn earlier(component: &proto::Component, caller: &Caller, now: Now) -> Markup {
+/// A version that new executions do not use.
+fn unused(component: &proto::Component, caller: &Caller, now: Now) -> Markup {
     html! {
         (version(component, now))
         @if !component.not_granted.is_empty() { dl.facts { (named("Not granted", &component.not_granted)) } }

@@ -1,9 +1,13 @@
 //! What a reader looks for among many events or lines.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
+
+use crate::answers::Share;
+use crate::streams::Answers;
 
 /// How long one request looks.
 const LOOKED_MAX: Duration = Duration::from_secs(1);
@@ -15,23 +19,33 @@ pub(super) struct Found<T> {
     pub(super) last: Option<T>,
     /// Whether there is nothing more to look at.
     pub(super) is_all: bool,
+    _shares: Vec<Share>,
 }
 
-/// Looks for at most so many that fit.
+/// Looks for at most so many that fit. `kept` makes of each one what is kept of it, and says whether that still takes the
+/// memory that the whole one took.
 pub(super) async fn found<T: Clone>(
-    mut from: impl Stream<Item = Result<T, Status>> + Unpin,
+    mut from: Answers<T>,
     most: u64,
     fits: impl Fn(&T) -> bool,
+    kept: impl Fn(T) -> (T, bool),
 ) -> Result<Found<T>, Status> {
-    let began = Instant::now();
-    let mut found = Found { items: Vec::new(), last: None, is_all: false };
-    while (found.items.len() as u64) < most && began.elapsed() < LOOKED_MAX {
-        let Some(item) = from.next().await.transpose()? else {
+    let (leaving, until) = (from.leaving(), Instant::now() + LOOKED_MAX);
+    let mut found = Found { items: Vec::new(), last: None, is_all: false, _shares: Vec::new() };
+    while (found.items.len() as u64) < most {
+        let Ok(next) = timeout_at(until, from.next()).await else { break };
+        let Some(item) = next.transpose()? else {
             found.is_all = true;
             break;
         };
-        if fits(&item) {
+        // Others wait for the memory of what is only looked at.
+        let (does_fit, mut shares) = (fits(&item), leaving.take());
+        let (item, is_whole) = kept(item);
+        if does_fit {
             found.items.push(item.clone());
+            if is_whole {
+                found._shares.append(&mut shares);
+            }
         }
         found.last = Some(item);
     }

@@ -77,8 +77,8 @@ pub(super) async fn show(
     let after = typed.or(wanted.after).unwrap_or(if is_current && !is_filtered { newest } else { 0 });
     let request = proto::HistoryRequest { execution_id: id.clone(), run: Some(run), after, follow: false };
     let answers = site.service.history(asked(access.clone(), request)).await?.into_inner();
-    let mut found = found(answers, EVENTS, |event| wanted.fits(event)).await?;
-    found.items.iter_mut().for_each(|event| event.fields = preview(&event.fields));
+    let cut = |event: proto::Event| (proto::Event { fields: preview(&event.fields), ..event }, false);
+    let found = found(answers, EVENTS, |event| wanted.fits(event), cut).await?;
     let path = execution_path(&id);
     let body = html! {
         (heading(&summary, "history"))
@@ -107,7 +107,9 @@ fn form(wanted: &Wanted, path: &str, run: Option<u32>) -> Markup {
             div { label for="scope" { "Scope" } input #scope name="scope" value=(wanted.scope); }
             div { label for="text" { "Text in the fields" } input #text name="text" value=(wanted.text); }
             button { "Show" }
-            @if wanted.is_filtered() { a href={ (path) "/history" } { "Show all" } }
+            @if wanted.is_filtered() {
+                a href={ (path) "/history" @if let Some(run) = run { "?run=" (run) } } { "Show all" }
+            }
         }
     }
 }

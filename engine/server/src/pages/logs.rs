@@ -62,10 +62,14 @@ pub(super) async fn show(
     Query(wanted): Query<Wanted>,
 ) -> Shown {
     let summary = site.summary(&access, &id).await?;
+    if !wanted.level.is_empty() && rank(&wanted.level).is_none() {
+        let why = format!("a level is one of {}", LEVELS.join(", "));
+        return Err(tonic::Status::invalid_argument(why).into());
+    }
     let after = wanted.after;
     let request = proto::LogsRequest { execution_id: id.clone(), after, follow: false };
     let answers = site.service.logs(asked(access.clone(), request)).await?.into_inner();
-    let found = found(answers, LINES, |line| wanted.fits(line)).await?;
+    let found = found(answers, LINES, |line| wanted.fits(line), |line| (line, true)).await?;
     let (path, last) = (execution_path(&id), found.last.as_ref().map(|line| line.seq));
     let body = html! {
         (heading(&summary, "logs"))

@@ -27,19 +27,8 @@ const STATUSES: [Status; 9] = [
     Status::Cancelled,
 ];
 
-/// What an execution can wait for in a list.
-const WAITS: [&str; 7] = [
-    WaitKind::Approval.word(),
-    WaitKind::Retry.word(),
-    WaitKind::Signal.word(),
-    WaitKind::Poll.word(),
-    WaitKind::Child.word(),
-    WaitKind::Delay.word(),
-    WaitKind::Sleep.word(),
-];
-
 /// What a reader looks for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wanted {
     status: String,
@@ -99,6 +88,12 @@ impl Wanted {
         is_same.then_some(wanted)
     }
 
+    /// The same list with moments in place of times before now, so that it stays the same however often it is sent.
+    pub(super) fn at_moments(&self) -> Result<Self, tonic::Status> {
+        let at = |text: &str| timestamp(text).map(|moment| moment.as_ref().map(rfc3339).unwrap_or_default());
+        Ok(Self { since: at(&self.since)?, until: at(&self.until)?, ..self.clone() })
+    }
+
     /// The one execution that is looked for by its id, whatever else is filled in.
     pub(super) fn id(&self) -> Option<&str> {
         Some(self.id.trim()).filter(|id| !id.is_empty())
@@ -115,12 +110,19 @@ impl Wanted {
     }
 
     /// The filter as fields of a form.
-    pub(super) fn fields(&self) -> [(&'static str, &str); 9] {
-        [
-            ("status", &self.status),
+    pub(super) fn fields(&self) -> Vec<(&'static str, &str)> {
+        let often = [
+            ("status", &*self.status),
             ("workflow", &self.workflow),
             ("attribute", &self.attribute),
             ("parent", &self.parent),
+        ];
+        [often.as_slice(), &self.rare()].concat()
+    }
+
+    /// The parts that few ask for.
+    fn rare(&self) -> [(&'static str, &str); 5] {
+        [
             ("waits_for", &self.waits_for),
             ("failure", &self.failure),
             ("id_prefix", &self.id_prefix),
@@ -132,12 +134,7 @@ impl Wanted {
     /// The query of the same list behind a cursor, or at its beginning.
     pub(super) fn query(&self, cursor: Option<&str>) -> String {
         let others = [("columns", self.columns.as_str()), ("cursor", cursor.unwrap_or_default())];
-        query(&[self.fields().as_slice(), &others].concat())
-    }
-
-    /// Whether the filter has a part that few ask for.
-    fn is_rare(&self) -> bool {
-        self.fields().iter().skip(4).any(|(_, value)| !value.trim().is_empty())
+        query(&[self.fields(), others.to_vec()].concat())
     }
 
     pub(super) fn is_filtered(&self) -> bool {
@@ -238,7 +235,7 @@ fn more(wanted: &Wanted) -> Markup {
         }
     };
     html! {
-        details.more open[wanted.is_rare()] {
+        details.more open[wanted.rare().iter().any(|(_, value)| !value.trim().is_empty())] {
             summary { "More" }
             div.fields {
                 (field(("waits_for", "Waits for", &wanted.waits_for, "signal:paid")))
@@ -247,7 +244,7 @@ fn more(wanted: &Wanted) -> Markup {
                 (field(("until", "Started before", &wanted.until, "1d")))
                 (field(("id_prefix", "Id begins with", &wanted.id_prefix, "order-")))
             }
-            datalist #waits { @for wait in WAITS { option value=(wait) {} } }
+            datalist #waits { @for wait in WaitKind::listed() { option value=(wait.word()) {} } }
         }
     }
 }

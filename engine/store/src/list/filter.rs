@@ -32,6 +32,11 @@ pub(super) fn check(filter: &Filter) -> Result<(), StoreError> {
     if filter.workflow.as_ref().is_some_and(|workflow| workflow.len() > WORKFLOW_BYTES_MAX) {
         return too_long("workflow", WORKFLOW_BYTES_MAX);
     }
+    for (what, word) in [("id", &filter.id_prefix), ("failure", &filter.failure)] {
+        if word.as_ref().is_some_and(String::is_empty) {
+            return Err(StoreError::Invalid(format!("the filter's {what} is empty: leave it out, or say which")));
+        }
+    }
     let name = filter.waits_for.as_ref().and_then(|wait| wait.name.as_ref());
     for (what, word) in [("id", &filter.id_prefix), ("failure", &filter.failure), ("wait", &name.cloned())] {
         if word.as_ref().is_some_and(|word| word.len() > WORD_BYTES_MAX) {
@@ -53,7 +58,7 @@ pub(super) fn check(filter: &Filter) -> Result<(), StoreError> {
 pub(super) fn is_indexed(filter: &Filter) -> bool {
     let by_status = filter.status.is_some_and(is_rare);
     let everything = filter.status.is_none() && filter.workflow.is_none();
-    (by_status || everything || filter.parent.is_some() || !filter.attributes.is_empty()) && !is_narrow(filter)
+    filter.parent.is_some() || !filter.attributes.is_empty() || (by_status || everything) && !is_narrow(filter)
 }
 
 /// The status that all executions have which match, if there is one.

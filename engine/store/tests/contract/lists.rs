@@ -14,7 +14,7 @@ on_all!(
     // Only on databases:
     lists_are_filtered_by_status_workflow_and_attributes,
     attributes_follow_the_head,
-    a_cursor_that_no_list_returned_is_refused,
+    what_no_list_returned_and_what_is_empty_is_refused,
     tenants_do_not_see_each_other,
 );
 
@@ -122,12 +122,23 @@ async fn lists_are_filtered_by_what_is_waited_for_why_it_failed_the_id_and_the_s
     assert_eq!(ids(&bench, begins("a-")).await, ["a-2", "a-1"]);
     assert_eq!(ids(&bench, begins("a_")).await, ["a_3"]);
     assert_eq!(ids(&bench, begins("A")).await, [""; 0]);
-    let between =
-        |since: u64, until: u64| Filter { since: Some(Timestamp(since)), until: Some(Timestamp(until)), ..begins("") };
+    let between = |since: u64, until: u64| Filter {
+        since: Some(Timestamp(since)),
+        until: Some(Timestamp(until)),
+        ..Filter::default()
+    };
     assert_eq!(ids(&bench, between(1_100_000, 1_300_000)).await, ["a_3", "a-2"]);
     assert_eq!(ids(&bench, between(1_100_001, 1_300_001)).await, ["b-1", "a_3"]);
     assert_eq!(ids(&bench, between(0, 1_000_000)).await, ["f-2", "f-1"]);
     assert_eq!(ids(&bench, between(0, u64::MAX)).await.len(), 7);
+    // The numbers of what remains need not begin at 1, nor follow the starts.
+    assert!(bench.command(&key("f-1"), Command::Delete, None).await.unwrap());
+    assert_eq!(ids(&bench, between(0, 1_000_000)).await, ["f-2"]);
+    let mut new = new("early");
+    new.head.started_at = Timestamp(7);
+    bench.start(vec![new]).await;
+    assert_eq!(ids(&bench, between(0, 1_000_000)).await, ["early", "f-2"]);
+    assert_eq!(ids(&bench, between(1_400_000, u64::MAX)).await, ["b-2"]);
     let all = Filter { workflow: Some("order".into()), ..between(1_000_000, 1_200_000) };
     assert_eq!(ids(&bench, Filter { waits_for: waits("signal").waits_for, ..all.clone() }).await, ["a-1"]);
     assert_eq!(bench.count(T, all, 9).await.unwrap(), Count { executions: 2, is_exact: true });
@@ -158,10 +169,17 @@ async fn attributes_follow_the_head(bench: Bench) {
     assert_eq!(bench.meddle("select count(*) from attributes").await, 0);
 }
 
-async fn a_cursor_that_no_list_returned_is_refused(bench: Bench) {
+async fn what_no_list_returned_and_what_is_empty_is_refused(bench: Bench) {
     for cursor in ["", "x", "-1", "'; drop table executions", "ffffffffffffffffffff", "\0"] {
         let filter = Filter { cursor: Some(cursor.into()), limit: 3, ..Filter::default() };
         assert!(matches!(bench.list(T, filter).await, Err(StoreError::Invalid(_))), "{cursor:?}");
+    }
+    for filter in [
+        Filter { id_prefix: Some(String::new()), ..Filter::default() },
+        Filter { failure: Some(String::new()), ..Filter::default() },
+    ] {
+        assert!(matches!(bench.list(T, filter.clone()).await, Err(StoreError::Invalid(_))), "{filter:?}");
+        assert!(matches!(bench.count(T, filter.clone(), 9).await, Err(StoreError::Invalid(_))), "{filter:?}");
     }
 }
 

@@ -61,6 +61,8 @@ fn executions_are_found_by_their_wait_failure_id_and_start(database: Database) {
     assert!(mistyped.status == 400 && mistyped.body.contains("a wait is one of approval, retry,"), "{mistyped:?}");
     let mistyped = curl(&engine, ("GET", "/v1/executions?since=yesterday"), &[], b"");
     assert!(mistyped.status == 400 && mistyped.body.contains("is no moment: write 2h"), "{mistyped:?}");
+    let refused = engine.cli(&["bulk", "cancel", "--id-prefix", ""]);
+    assert!(refused.code == 2 && refused.err.contains("the filter's id is empty"), "{refused:?}");
     let refused = engine.cli(&["bulk", "cancel", "--all", "--waits-for", "signal"]);
     assert!(refused.code == 2 && refused.err.contains("cannot be used with"), "{refused:?}");
     // A view keeps the filter, and a bulk job acts on what it finds.
@@ -98,6 +100,8 @@ fn events_and_lines_are_found_by_their_words(database: Database) {
     assert_eq!(told(&of("")), [true, true]);
     assert_eq!(told(&of("?text=first+l")), [true, false]);
     assert_eq!(told(&of("?level=info&text=line")), [true, true]);
+    let wrong = curl(&engine, ("GET", "/executions/talks/logs?level=INFO"), &[], b"");
+    assert!(wrong.status == 400 && wrong.body.contains("a level is one of debug, info,"), "{wrong:?}");
     assert!(of("?level=error").contains("No line fits."));
     assert!(of("?text=never+said").contains("No line fits."));
     assert!(of("?scope=s9").contains("No line fits."));
@@ -109,7 +113,7 @@ fn an_earlier_version_is_made_current_again(database: Database) {
     let first = engine.json(&["components"])[0]["digest"].as_str().unwrap().to_owned();
     engine.ok(&["upload", &component("test-guests"), "--name", "shop", "--accept"]);
     let shown = page(&engine, "/components").body;
-    assert!(shown.contains("1 older version") && shown.contains("Make current"), "{shown}");
+    assert!(shown.contains("1 other version") && shown.contains("Make current"), "{shown}");
     assert_eq!(led_to(&send(&engine, "/components/shop/accept", &[], &[("digest", &first)])), "/components");
     engine.kill_and_restart();
     let greeted = engine.ok(&["start", "shop/hello", "--input", r#"{"name":"Ada"}"#, "--wait"]);
