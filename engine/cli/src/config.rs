@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use cerebelum_server::{CertificateFiles, Listen, PublicUrl, Reach, TraceUrl};
+use cerebelum_server::{CertificateFiles, Listen, PublicUrl, Reach, Span, TraceUrl};
 use cerebelum_worker::{Config, SecretsKey};
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::de::Error as _;
@@ -16,7 +16,6 @@ use serde::{Deserialize, Deserializer};
 use crate::args::Cli;
 use crate::exit::{CliError, Outcome};
 use crate::traces;
-use cerebelum_server::Span;
 
 /// Variables with this prefix hold secrets.
 const SECRET_PREFIX: &str = "CEREBELUM_SECRET_";

@@ -157,15 +157,17 @@ async fn rarest_first<'f>(
     Ok(Cow::Owned(Filter { attributes, ..filter.clone() }))
 }
 
+/// The numbers of open executions and of running ones among them. Only the index `executions_open` makes it stop at the open
+/// ones.
+static RUNNING: Statement = Statement::new(
+    "select count(*), count(case when o.status = 'running' then 1 end)
+    from (select status from executions {sqlite: indexed by executions_open} where tenant_id = $1 and state = 0
+        limit $2) o",
+);
+
 /// Counts the running executions among the open ones, of which not all are examined if there are many: a live overview
 /// asks for this number again and again.
 async fn running(database: &Database, tenant: TenantId, max: u64) -> Result<Count, DbError> {
-    // Only this index makes it stop at the open ones.
-    static RUNNING: Statement = Statement::new(
-        "select count(*), count(case when o.status = 'running' then 1 end)
-        from (select status from executions {sqlite: indexed by executions_open} where tenant_id = $1 and state = 0
-            limit $2) o",
-    );
     let mut session = database.client(tenant).await?;
     let mut rows = session.rows(&RUNNING, &[tenant.into(), LOOKED_AT_ONCE.into()]).await?;
     let Some(row) = rows.first_mut() else { return Ok(Count::default()) };
@@ -296,6 +298,7 @@ mod tests {
 
     use super::*;
     use crate::clock::MachineClocks;
+    use crate::sql::{Dialect, Value};
 
     /// Filters that an index serves, with a word of each database's plan that shows it.
     fn indexed() -> [(Filter, &'static str, &'static str); 7] {
@@ -319,10 +322,14 @@ mod tests {
 
     async fn plan(database: &Database, filter: &Filter, explain: &str) -> String {
         let (text, values) = statement(TenantId::DEFAULT, filter, (9, 0), 3);
+        explained(database, (&text, &values), explain).await
+    }
+
+    async fn explained(database: &Database, (text, values): (&str, &[Value<'_>]), explain: &str) -> String {
         let mut session = database.client(TenantId::DEFAULT).await.unwrap();
         let text = expand(&format!("{explain} {text}"), session.dialect());
         let mut lines = Vec::new();
-        for mut row in session.rows_of_text(text, &values).await.unwrap() {
+        for mut row in session.rows_of_text(text, values).await.unwrap() {
             row.seek(if explain == "explain" { 0 } else { 3 });
             lines.push(row.text().unwrap().to_lowercase());
         }
@@ -343,5 +350,8 @@ mod tests {
             let said = plan(&postgres, &filter, "explain").await;
             assert!(said.contains(in_postgres) && !said.contains("seq scan"), "{filter:?}\n{said}");
         }
+        let count = (RUNNING.text(Dialect::Sqlite), [TenantId::DEFAULT.into(), 9_u32.into()]);
+        let said = explained(&sqlite, (count.0, &count.1), "explain query plan").await;
+        assert!(said.contains("executions_open"), "{said}");
     }
 }

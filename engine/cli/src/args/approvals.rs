@@ -1,9 +1,8 @@
 //! The arguments of `approvals`.
 
+use cerebelum_server::Span;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-
-use cerebelum_server::Span;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, override_usage = "cerebelum approvals [OPTIONS] [COMMAND]")]

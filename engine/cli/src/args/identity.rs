@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
+use cerebelum_server::{Moment, Span};
 use cerebelum_worker::Role;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-
-use cerebelum_server::{Moment, Span};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantVerb {

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use cerebelum_history::{Status, UnknownStatus};
 use cerebelum_server::json::compact;
-use cerebelum_server::proto;
 use cerebelum_server::wording::{Now, ago, failure_line, moment_ms, pretty, roughly, why, without_traceback};
+use cerebelum_server::{Span, proto};
 
 use super::line::{Line, Style};
 use super::steps::tree;
 use super::traceback::traceback_lines;
-use cerebelum_server::Span;
 
 /// The number of steps of one name that are shown when there are too many; a flag can raise it.
 pub(crate) const STEPS_SHOWN: usize = 5;

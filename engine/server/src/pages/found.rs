@@ -15,7 +15,7 @@ const LOOKED_MAX: Duration = Duration::from_secs(1);
 /// What was found, in order.
 pub(super) struct Found<T> {
     pub(super) items: Vec<T>,
-    /// The last one that was looked at.
+    /// The last one that was looked at; none if there was nothing to look at.
     pub(super) last: Option<T>,
     /// Whether there is nothing more to look at.
     pub(super) is_all: bool,
@@ -33,7 +33,14 @@ pub(super) async fn found<T: Clone>(
     let (leaving, until) = (from.leaving(), Instant::now() + LOOKED_MAX);
     let mut found = Found { items: Vec::new(), last: None, is_all: false, _shares: Vec::new() };
     while (found.items.len() as u64) < most {
-        let Ok(next) = timeout_at(until, from.next()).await else { break };
+        // A database that is slow has its own time limits: nothing is said to be missing before it has answered.
+        let next = match found.last {
+            None => from.next().await,
+            Some(_) => match timeout_at(until, from.next()).await {
+                Ok(next) => next,
+                Err(_) => break,
+            },
+        };
         let Some(item) = next.transpose()? else {
             found.is_all = true;
             break;

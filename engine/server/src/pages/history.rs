@@ -88,7 +88,7 @@ pub(super) async fn show(
             (table(&found.items, &path, run, if is_filtered { "No event fits." } else { "No event is here." }))
             @match is_filtered {
                 true => (further(&wanted, &path, run, &found)),
-                false => (paging(&path, run, after, (found.items.len(), is_current.then_some(newest)))),
+                false => (paging(&path, run, after, (&found, is_current.then_some(newest)))),
             }
         }
     };
@@ -140,7 +140,7 @@ pub(super) fn runs(path: &str, summary: &proto::Summary, run: u32) -> Markup {
     }
 }
 
-fn paging(path: &str, run: u32, after: u64, (shown, newest): (usize, Option<u64>)) -> Markup {
+fn paging(path: &str, run: u32, after: u64, (shown, newest): (&Found<proto::Event>, Option<u64>)) -> Markup {
     let at = |after: u64| format!("{path}/history?run={run}&after={after}");
     html! {
         nav.paging aria-label="Windows of the history" {
@@ -148,7 +148,7 @@ fn paging(path: &str, run: u32, after: u64, (shown, newest): (usize, Option<u64>
                 a href=(at(0)) { "Beginning" }
                 a rel="prev" href=(at(after.saturating_sub(EVENTS))) { "Earlier" }
             }
-            @if shown as u64 == EVENTS { a rel="next" href=(at(after + EVENTS)) { "Later" } }
+            @if let Some(last) = shown.last.as_ref().filter(|_| !shown.is_all) { a rel="next" href=(at(last.position)) { "Later" } }
             @if let Some(newest) = newest.filter(|newest| *newest > after) { a href=(at(newest)) { "Newest" } }
         }
     }

@@ -1,6 +1,7 @@
 //! The log lines of an execution, a page at a time.
 
 use axum::extract::State;
+use cerebelum_history::Level;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -18,7 +19,7 @@ use crate::rest::asked;
 /// The lines of a page.
 const LINES: u64 = 500;
 /// The levels of lines, the least one first.
-const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+const LEVELS: [&str; 4] = [Level::Debug.as_str(), Level::Info.as_str(), Level::Warn.as_str(), Level::Error.as_str()];
 
 /// Where the page begins, and which lines are looked for.
 #[derive(Debug, Default, Deserialize)]

@@ -2,6 +2,7 @@
 
 use cerebelum_history::{LastFailure, Status, Timestamp, VALUE_BYTES_MAX, WaitKind, planted};
 
+use super::END;
 use crate::attributes::{indexed_name, indexed_value};
 use crate::error::StoreError;
 use crate::executions::{head_columns, heads};
@@ -120,7 +121,7 @@ pub(super) fn statement<'f>(
     count: usize,
 ) -> (String, Vec<Value<'f>>) {
     // Damage can give a row the lowest number that there is.
-    let lowest = if floor == i64::MIN { floor } else { floor + 1 };
+    let lowest = if floor == END { floor } else { floor + 1 };
     let mut values: Vec<Value<'f>> = vec![tenant.into(), count.into(), from.into(), lowest.into()];
     let mut text = String::from(concat!("select ", head_columns!(), " from "));
     let (status, mut attributes) = (only_status(filter), filter.attributes.iter());
