@@ -1,11 +1,12 @@
 //! Guests that compute for long do so on threads of their own, with a lower priority: requests, timers and the turns of
 //! other guests never wait for them.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cerebelum_history::planted;
 use cerebelum_store::TenantId;
@@ -18,6 +19,9 @@ use crate::shares::FairShares;
 
 /// A poll that takes this long of a core's time is a long one. Guests yield every 10 ms.
 const LONG: Duration = Duration::from_millis(5);
+/// How much of each second the guests of a tenant may compute in long polls beside others. Beyond it, those that nothing is
+/// known of begin among the computing ones: many that arrive together would each take a tick.
+const BESIDE_OTHERS: Duration = Duration::from_millis(50);
 /// How many tasks of all tenants compute at once for each core.
 const COMPUTING_PER_CORE: usize = 1;
 
@@ -36,11 +40,14 @@ pub(crate) fn threads() -> Option<&'static Threads> {
 pub(crate) struct Computing {
     runtime: Arc<dyn Runtime>,
     shares: Arc<FairShares>,
+    /// The turns of those that do not compute for long.
+    others: Arc<FairShares>,
+    beside: BesideOthers,
 }
 
 impl Computing {
-    pub(crate) fn new(runtime: Arc<dyn Runtime>) -> Self {
-        Self { runtime, shares: FairShares::new(COMPUTING_PER_CORE) }
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, others: Arc<FairShares>) -> Self {
+        Self { runtime, shares: FairShares::new(COMPUTING_PER_CORE), others, beside: BesideOthers::default() }
     }
 
     /// Runs a guest's turn: on the task that polls it, and among the computing ones after a long poll. `is_long` is kept
@@ -52,10 +59,35 @@ impl Computing {
     ) -> Turn<F> {
         let mut turn =
             Turn { computing: self.clone(), tenant, is_long: is_long.clone(), place: Place::Here(Box::pin(turn)) };
-        if is_long.load(Ordering::Relaxed) {
+        if is_long.load(Ordering::Relaxed) || self.took_enough(tenant) {
             turn.go();
         }
         turn
+    }
+
+    /// Whether guests of this tenant have delayed other tenants for long enough in this second.
+    fn took_enough(&self, tenant: TenantId) -> bool {
+        let now = self.runtime.poll_clock().filter(|_| self.others.are_several());
+        now.is_some_and(|now| self.beside.took(tenant, now) >= BESIDE_OTHERS)
+    }
+}
+
+/// How long the guests of each tenant computed in long polls beside others, in the present second.
+#[derive(Default)]
+struct BesideOthers(Mutex<(Option<Instant>, BTreeMap<TenantId, Duration>)>);
+
+impl BesideOthers {
+    fn took(&self, tenant: TenantId, now: Instant) -> Duration {
+        let (since, took) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.is_none_or(|since| now - since >= Duration::from_secs(1)) {
+            (*since, *took) = (Some(now), BTreeMap::new());
+        }
+        took.get(&tenant).copied().unwrap_or_default()
+    }
+
+    fn add(&self, tenant: TenantId, took: Duration) {
+        let (_, tenants) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *tenants.entry(tenant).or_default() += took;
     }
 }
 
@@ -96,15 +128,16 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Turn<F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let began = self.computing.runtime.poll_clock().map(|since| (since, thread_cpu()));
         if let Place::Here(turn) = &mut self.place {
-            match turn.as_mut().poll(context) {
+            let polled = turn.as_mut().poll(context);
+            // One that took long may have waited for the core.
+            let took =
+                began.filter(|(since, _)| since.elapsed() >= LONG).map_or(Duration::ZERO, |(_, cpu)| cpu_since(cpu));
+            if took >= LONG {
+                self.computing.beside.add(self.tenant, took);
+            }
+            match polled {
                 Poll::Ready(output) => return Poll::Ready(Some(output)),
-                // One that took long may have waited for the core.
-                Poll::Pending
-                    if began.is_none_or(|(since, before)| since.elapsed() < LONG || cpu_since(before) < LONG) =>
-                {
-                    return Poll::Pending;
-                }
-                Poll::Pending if planted("computing-beside-others") => return Poll::Pending,
+                Poll::Pending if took < LONG || planted("computing-beside-others") => return Poll::Pending,
                 Poll::Pending => self.go(),
             }
         }
@@ -183,9 +216,13 @@ mod tests {
         threads
     }
 
+    fn computing() -> Arc<Computing> {
+        Arc::new(Computing::new(Arc::new(ThisRuntime), FairShares::new(1)))
+    }
+
     #[tokio::test]
     async fn who_computes_for_long_does_so_elsewhere_until_it_no_longer_does() {
-        let (computing, is_long) = (Arc::new(Computing::new(Arc::new(ThisRuntime))), Arc::default());
+        let (computing, is_long) = (computing(), Arc::default());
         let run = async |ms| {
             let threads = computing.turn((TenantId(1), &is_long), compute(ms)).await.unwrap();
             threads.iter().map(|name| name == "computing").collect::<Vec<_>>()
@@ -197,10 +234,35 @@ mod tests {
         assert_eq!(run(0).await, [false, false]);
     }
 
+    /// A tenant starts many that compute for long, each of which has to be met once.
+    #[tokio::test]
+    async fn many_that_are_not_known_yet_begin_elsewhere_while_other_tenants_are_there() {
+        let computing = computing();
+        let begins_beside_others = async || {
+            let (computing, mut beside) = (computing.clone(), 0);
+            for _ in 0..10 {
+                let is_long = Arc::default();
+                let threads = computing.turn((TenantId(1), &is_long), compute(10)).await.unwrap();
+                beside += usize::from(threads[0] != "computing");
+            }
+            beside
+        };
+        assert_eq!(begins_beside_others().await, 10, "it delays nobody");
+        for tenant in [1, 2] {
+            computing.others.fair(TenantId(tenant), async {}).await;
+        }
+        // This second does not end, however slow the machine is.
+        *computing.beside.0.lock().unwrap() = (Some(Instant::now() + Duration::from_hours(1)), BTreeMap::new());
+        assert_eq!(begins_beside_others().await, 5);
+        let (is_long, other) = (Arc::default(), TenantId(2));
+        let threads = computing.turn((other, &is_long), compute(0)).await.unwrap();
+        assert_ne!(threads[0], "computing", "the other tenant is served as ever");
+    }
+
     /// A busy machine makes every guest slow, and low priority would make those wait that compute for a moment only.
     #[tokio::test]
     async fn who_only_waits_for_a_core_stays() {
-        let (computing, is_long) = (Arc::new(Computing::new(Arc::new(ThisRuntime))), Arc::default());
+        let (computing, is_long) = (computing(), Arc::default());
         let slow = async {
             for _ in 0..3 {
                 std::thread::sleep(LONG * 2);

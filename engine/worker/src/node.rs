@@ -128,7 +128,7 @@ impl Node {
             admitted: AtomicU64::default(),
             shares: shares.clone(),
             metrics: metrics.clone(),
-            computing: Arc::new(Computing::new(runtime.clone())),
+            computing: Arc::new(Computing::new(runtime.clone(), shares.clone())),
         });
         let door = Arc::new(Door {
             web,
