@@ -82,6 +82,8 @@ pub struct Timeline {
     last: Timestamp,
     position: u64,
     hidden_calls: u64,
+    /// Bars that end before it or begin after it are left out.
+    window: Option<(Timestamp, Timestamp)>,
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +102,12 @@ pub(crate) enum Edge<'a> {
 }
 
 impl Timeline {
+    /// A timeline of what was open at some time within a window. Its lanes count all calls of the run.
+    #[must_use]
+    pub fn within(window: (Timestamp, Timestamp)) -> Self {
+        Self { window: Some(window), ..Self::default() }
+    }
+
     /// Takes the next event in.
     pub fn add(&mut self, event: &Event) {
         self.position += 1;
@@ -114,18 +122,23 @@ impl Timeline {
                 let Some(open) = self.open.get_mut(&call) else { return };
                 let (lane, ended) = (open.lane, open.ended(event.at, BarEnd::Failed));
                 (open.from, open.position) = (next, self.position);
-                self.lanes[lane].add(ended);
+                self.draw(lane, ended);
             }
             Edge::Ends(end) => {
                 let Some(open) = self.open.remove(&call) else { return };
                 self.scopes.remove(&call.step_scope());
-                let lane = &mut self.lanes[open.lane];
-                lane.failed += u64::from(end == BarEnd::Failed);
+                self.lanes[open.lane].failed += u64::from(end == BarEnd::Failed);
                 // A call that ended while it waited for its next attempt has no bar for that one.
                 if open.from <= event.at {
-                    lane.add(open.ended(event.at, end));
+                    self.draw(open.lane, open.ended(event.at, end));
                 }
             }
+        }
+    }
+
+    fn draw(&mut self, lane: usize, bar: Bar) {
+        if self.window.is_none_or(|(from, until)| bar.from <= until && bar.until >= from) {
+            self.lanes[lane].add(bar);
         }
     }
 
@@ -171,10 +184,10 @@ impl Timeline {
     /// by then has no bar.
     #[must_use]
     pub fn into_lanes(mut self, now: Timestamp) -> Vec<Lane> {
-        let mut open: Vec<OpenBar> = self.open.into_values().filter(|open| open.from <= now).collect();
+        let mut open: Vec<OpenBar> = self.open.drain().map(|(_, open)| open).filter(|open| open.from <= now).collect();
         open.sort_by_key(|open| open.position);
         for bar in open {
-            self.lanes[bar.lane].add(bar.ended(now, BarEnd::Open));
+            self.draw(bar.lane, bar.ended(now, BarEnd::Open));
         }
         let mut order = Vec::new();
         below(None, &self.parents, &mut order);
@@ -311,6 +324,23 @@ mod tests {
         let bars: Vec<_> = all[1].bars.iter().map(|bar| (bar.from.0, bar.until.0, bar.end, bar.position)).collect();
         assert_eq!(bars, [(10, 20, BarEnd::Failed, 3), (40, 45, BarEnd::Completed, 6)]);
         assert_eq!((all[3].bars[0].until.0, all[3].bars[0].end), (60, BarEnd::Open));
+    }
+
+    /// Neighbours in a lane are joined after the others are left out: that is what makes a part finer than the whole.
+    #[test]
+    fn within_a_window_only_what_was_open_then_has_a_bar() {
+        let window = (Timestamp(200), Timestamp(230));
+        let mut timeline = Timeline::within(window);
+        timeline.add(&event(0, "", started(1_000, "whole")));
+        for number in 0..100 {
+            timeline.add(&event(u64::from(number) * 10, "", started(number, "step")));
+            let completed = EventData::StepCompleted { ordinal: number, output: None };
+            timeline.add(&event(u64::from(number) * 10 + 5, "", completed));
+        }
+        let lanes = timeline.into_lanes(Timestamp(2_000));
+        let bars: Vec<_> = lanes[1].bars.iter().map(|bar| (bar.from.0, bar.count)).collect();
+        assert_eq!(bars, [(200, 1), (210, 1), (220, 1), (230, 1)]);
+        assert_eq!((lanes[1].calls, lanes[0].bars[0].end), (100, BarEnd::Open));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod as_of;
 mod assets;
 mod audit;
 mod bulk;
+mod commands;
 mod components;
 mod execution;
 mod executions;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{AsOf, CallerSpan, Event, ExecutionId, Graph, Plan, Position, SpanContext, Timeline};
+use cerebelum_history::{
+    AsOf, CallerSpan, Event, ExecutionId, Graph, Plan, Position, SpanContext, Timeline, Timestamp,
+};
 use cerebelum_sandbox::WorkflowInfo;
 use cerebelum_store::{
     Act, Actor, ApprovalFilter, ChildCounts, ExecutionKey, ExecutionRow, HistoryPart, State, TenantId,
@@ -207,12 +209,18 @@ impl TenantEngine {
         Ok(then)
     }
 
-    /// An execution's run (the current one unless another is named) as lanes of bars, read page by page.
+    /// An execution's run (the current one unless another is named) as lanes of bars, read page by page; of a window
+    /// only what was open in it.
     ///
     /// # Errors
     /// When there is no such execution or run, or the database does not answer.
-    pub async fn timeline(&self, id: &str, run: Option<u32>) -> Result<Timeline, ApiError> {
-        let mut timeline = Timeline::default();
+    pub async fn timeline(
+        &self,
+        id: &str,
+        run: Option<u32>,
+        window: Option<(Timestamp, Timestamp)>,
+    ) -> Result<Timeline, ApiError> {
+        let mut timeline = window.map(Timeline::within).unwrap_or_default();
         self.each_event(id, run, |event| timeline.add(event)).await?;
         Ok(timeline)
     }

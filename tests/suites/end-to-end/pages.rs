@@ -4,6 +4,7 @@ mod crawls;
 mod filters;
 mod graphs;
 mod lists;
+mod parts;
 mod trees;
 mod views;
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::form::{self, Held};
 use super::layout::{self, Frame, Live, may};
-use super::parts::{escaped, execution_path, moment, text, value_up_to};
+use super::parts::{cut, escaped, execution_path, moment, text, value_up_to};
 use super::read::{Form, Path, Query};
 use super::{Shown, Site};
 use crate::access::Access;
@@ -19,6 +19,8 @@ use crate::wording::Now;
 
 /// The questions of a page.
 const QUESTIONS: u32 = 50;
+/// The letters of a title in the list of titles.
+const TITLE_LETTERS_MAX: usize = 40;
 /// Of the data of a question, so much is shown. A page has many questions.
 const DATA_BYTES_MAX: usize = 16 << 10;
 
@@ -39,7 +41,15 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
         h1 { "Approvals" }
         section #list data-live {
             @if page.approvals.is_empty() { p.lead { "No question is open." } }
-            @for approval in &page.approvals { (question(approval, &access.caller, "/approvals", now)) }
+            @let groups = by_title(&page.approvals);
+            @if groups.len() > 1 && groups.len() < page.approvals.len() {
+                nav.paging aria-label="Questions of this page by title" {
+                    @for group in &groups {
+                        a href={ "#q-" (group[0].approval_id) } { (text(&cut(&group[0].title, TITLE_LETTERS_MAX))) " × " (group.len()) }
+                    }
+                }
+            }
+            @for approval in groups.into_iter().flatten() { (question(approval, &access.caller, "/approvals", now)) }
             nav.paging aria-label="Pages of the list" {
                 @if !is_first { a href="/approvals" { "Newest" } }
                 @if let Some(next) = &page.next { a rel="next" href={ "/approvals?cursor=" (escaped(next)) } { "Older" } }
@@ -48,6 +58,18 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
     };
     let live = if is_first { Live::Often } else { Live::No };
     Ok(layout::page(&Frame::new("Approvals", &access.caller, "Approvals").live(live), &body))
+}
+
+/// Questions of one title together, in the order in which the titles come first.
+fn by_title(approvals: &[proto::Approval]) -> Vec<Vec<&proto::Approval>> {
+    let mut groups: Vec<Vec<&proto::Approval>> = Vec::new();
+    for approval in approvals {
+        match groups.iter_mut().find(|group| group[0].title == approval.title) {
+            Some(group) => group.push(approval),
+            None => groups.push(vec![approval]),
+        }
+    }
+    groups
 }
 
 /// An open question, with the forms that answer it if the reader may.

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use maud::{Markup, html};
 
 use super::approvals::question;
+use super::commands;
 use super::layout::{self, Frame, Live, may};
 use super::parts::{
     confirmed, escaped, exact, execution_path, moment, start_path, status, text, value, value_in_brief,
@@ -53,6 +54,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Pat
             @for approval in &questions { (question(approval, &access.caller, &path, now)) }
         }
         section #actions data-live { (actions(&shown, &summary, &access.caller)) }
+        (commands::to_show(&summary.execution_id, &access.caller))
         section #steps data-live { (steps(&shown, now)) }
         section #values data-live { (values(&shown, &summary)) }
     };

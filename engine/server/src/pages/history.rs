@@ -52,9 +52,12 @@ impl Wanted {
 
     /// The query of the window after this position.
     fn query(&self, run: u32, after: u64) -> String {
-        let (run, after) = (run.to_string(), after.to_string());
-        let fields = [("kind", &*self.kind), ("scope", &self.scope), ("text", &self.text)];
-        query(&[[("run", &*run), ("after", &after)].as_slice(), &fields].concat())
+        format!("{}&after={after}", self.of_run(run))
+    }
+
+    /// The query of the same search in a run.
+    fn of_run(&self, run: u32) -> String {
+        query(&[("run", &run.to_string()), ("kind", &self.kind), ("scope", &self.scope), ("text", &self.text)])
     }
 }
 
@@ -82,7 +85,7 @@ pub(super) async fn show(
     let path = execution_path(&id);
     let body = html! {
         (heading(&summary, "history"))
-        (runs(&format!("{path}/history"), &summary, run))
+        (runs_by(&summary, run, |run| format!("{path}/history?{}", wanted.of_run(run))))
         (form(&wanted, &path, (!is_current).then_some(run)))
         section #events data-live {
             (table(&found.items, &path, run, if is_filtered { "No event fits." } else { "No event is here." }))
@@ -129,12 +132,16 @@ fn further(wanted: &Wanted, path: &str, run: u32, found: &Found<proto::Event>) -
 
 /// The way to the other runs of an execution, on a page with this path.
 pub(super) fn runs(path: &str, summary: &proto::Summary, run: u32) -> Markup {
+    runs_by(summary, run, |run| format!("{path}?run={run}"))
+}
+
+fn runs_by(summary: &proto::Summary, run: u32, page: impl Fn(u32) -> String) -> Markup {
     html! {
         @if summary.run > 1 {
             p.note {
                 "Run " (run) " of " (summary.run) ". "
-                @if run > 1 { a href={ (path) "?run=" (run - 1) } { "Earlier run" } " " }
-                @if run < summary.run { a href={ (path) "?run=" (run + 1) } { "Later run" } }
+                @if run > 1 { a href=(page(run - 1)) { "Earlier run" } " " }
+                @if run < summary.run { a href=(page(run + 1)) { "Later run" } }
             }
         }
     }

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use tonic::{Code, Status};
 
+use super::commands;
 use super::executions::written_of;
 use super::form::{self, Held};
 use super::layout::{self, Frame};
@@ -38,6 +39,8 @@ struct Beginning {
     /// What a reader had sent, and why that was refused.
     sent: Vec<(String, String)>,
     refused: Option<String>,
+    /// The same start for a shell.
+    commands: Option<Markup>,
 }
 
 /// A component and one of its workflows.
@@ -69,16 +72,23 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
     // Fields that would change the value that is started again are not offered for it.
     let is_whole = begins.input.as_deref().is_none_or(|input| form::reproduces(schema, input));
     let held = Held { json: begins.input.as_deref(), typed: &begins.sent };
+    let buttons = html! {
+        div.actions {
+            button.main { "Start" }
+            button name="as" value="commands" { "Show as commands" }
+        }
+    };
     let body = html! {
         nav.crumbs aria-label="Breadcrumbs" { a href="/components" { "Components" } " / " (text(component)) " / " }
         h1 { "Start " (text(workflow)) }
         @if let Some(summary) = &found.summary { p.lead { (text(summary)) } }
         @if let Some(refused) = &begins.refused { p.wrong #wrong role="alert" { (text(refused)) } }
+        @if let Some(commands) = &begins.commands { (commands) }
         @if is_whole {
             form.stack.card method="post" action=(path) {
                 (form::fields("Input", schema, held, "input"))
                 (options(&begins, "o"))
-                button.main { "Start" }
+                (buttons)
             }
         }
         @if !is_whole || form::has_fields(schema) {
@@ -87,7 +97,7 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
                 form.stack method="post" action=(path) {
                     (form::fields("Input", None, held, "raw"))
                     (options(&begins, "r"))
-                    button.main { "Start" }
+                    (buttons)
                 }
             }
         }
@@ -117,9 +127,16 @@ pub(super) async fn start(
     Path(name): Name,
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Shown {
-    let started = start_with(&site, &access, &name, &fields).await;
+    let started = match request(&name, &fields) {
+        Ok(request) if form::sent(&fields, "as") == "commands" => {
+            let commands = Some(commands::to_start(&request, form::sent(&fields, "delay"), &access.caller));
+            return page(&site, &access, &name, Beginning { sent: fields, commands, ..Beginning::default() }).await;
+        }
+        Ok(request) => site.service.start(asked(access.clone(), request)).await,
+        Err(refused) => Err(refused),
+    };
     let refused = match started {
-        Ok(id) => return Ok(Redirect::to(&execution_path(&id)).into_response()),
+        Ok(started) => return Ok(Redirect::to(&execution_path(&started.into_inner().execution_id)).into_response()),
         Err(refused) if matches!(refused.code(), Code::InvalidArgument | Code::FailedPrecondition) => refused,
         Err(refused) => return Err(refused.into()),
     };
@@ -129,22 +146,20 @@ pub(super) async fn start(
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 
-async fn start_with(
-    site: &Site,
-    access: &Access,
+/// What a reader wants to start.
+fn request(
     (component, workflow): &(String, String),
     fields: &[(String, String)],
-) -> Result<String, Status> {
+) -> Result<proto::StartRequest, Status> {
     let (id, delay) = (form::sent(fields, "id"), form::sent(fields, "delay"));
     let delay: Span =
         if delay.is_empty() { Span { ms: 0 } } else { delay.parse().map_err(Status::invalid_argument)? };
-    let request = proto::StartRequest {
+    Ok(proto::StartRequest {
         workflow: format!("{component}/{workflow}"),
         input: form::json(fields).map_err(Status::invalid_argument)?.unwrap_or_default(),
         execution_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
         attributes: attributes(form::sent(fields, "attributes"))?,
         delay_ms: delay.ms,
         ..Default::default()
-    };
-    Ok(site.service.start(asked(access.clone(), request)).await?.into_inner().execution_id)
+    })
 }

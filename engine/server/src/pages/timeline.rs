@@ -8,21 +8,53 @@ use serde::Deserialize;
 
 use super::execution::{ShownRun, heading};
 use super::history::runs;
-use super::layout::{self, Frame};
-use super::parts::{exact, execution_path, text};
+use super::layout::{self, Frame, Live};
+use super::parts::{exact, execution_path, filled, query, text};
 use super::read::{Path, Query};
 use super::{Shown, Site};
+use crate::Moment;
 use crate::access::Access;
 use crate::convert::{self, refusal};
 use crate::json::rfc3339;
-use crate::wording::{Axis, FOLD_WIDTH, plain, roughly};
+use crate::wording::{Axis, FOLD_WIDTH, Now, plain, roughly};
 
-/// Of which run, and whether the axis is even.
+/// Of which run and of which part of it, and whether the axis is even.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wanted {
     run: Option<u32>,
     even: bool,
+    /// A moment, or so long ago.
+    from: String,
+    until: String,
+}
+
+/// A part of a run's time, as seen from now.
+type Window = Option<(Timestamp, Timestamp)>;
+
+impl Wanted {
+    fn window(&self) -> Result<Window, tonic::Status> {
+        let now = Now::measured().0;
+        let at = |typed: &str| {
+            let moment = filled(typed).map(|typed| typed.parse::<Moment>()).transpose();
+            moment.map_err(tonic::Status::invalid_argument).map(|at| at.map(|at| Timestamp(at.ms(now))))
+        };
+        let (from, until) = (at(&self.from)?, at(&self.until)?);
+        let is_part = from.is_some() || until.is_some();
+        let (from, until) = (from.unwrap_or_default(), until.unwrap_or(Timestamp(u64::MAX)));
+        if from >= until {
+            return Err(tonic::Status::invalid_argument("a part of a timeline ends after it begins"));
+        }
+        Ok(is_part.then_some((from, until)))
+    }
+
+    /// The page of a part.
+    fn path(&self, path: &str, even: bool, (from, until): (&str, &str)) -> String {
+        let (run, even) = (self.run.map(|run| run.to_string()), if even { "true" } else { "" });
+        let query =
+            query(&[("run", run.as_deref().unwrap_or_default()), ("even", even), ("from", from), ("until", until)]);
+        format!("{path}/timeline?{query}")
+    }
 }
 
 pub(super) async fn show(
@@ -32,34 +64,54 @@ pub(super) async fn show(
     Query(wanted): Query<Wanted>,
 ) -> Shown {
     let summary = site.summary(&access, &id).await?;
+    let window = wanted.window()?;
     let timeline = {
         let _pages = site.service.pages(&access).await?;
-        site.service.engine.of(&access.caller).timeline(&id, wanted.run).await.map_err(refusal)?
+        site.service.engine.of(&access.caller).timeline(&id, wanted.run, window).await.map_err(refusal)?
     };
     let shown = ShownRun::new(&summary, wanted.run);
     let run = shown.number;
-    let (from, last) = timeline.span().unwrap_or_default();
+    let (first, last) = timeline.span().unwrap_or_default();
     let hidden = timeline.hidden_calls();
-    let until = shown.until(last);
-    let lanes = timeline.into_lanes(until);
+    let end = shown.until(last).max(first);
+    let (from, until) = window.map_or((first, end), |(from, until)| (from.clamp(first, end), until.clamp(first, end)));
+    let (lanes, elsewhere): (Vec<_>, Vec<_>) =
+        timeline.into_lanes(end).into_iter().partition(|lane| window.is_none() || !lane.bars.is_empty());
+    let axis = Axis::new((from, until), &lanes, wanted.even);
     let path = execution_path(&id);
     let body = html! {
         (heading(&summary, "timeline"))
         (runs(&format!("{path}/timeline"), &summary, run))
         p.note {
             (exact(Some(&convert::moment(from)))) " to " (exact(Some(&convert::moment(until)))) ". "
-            @if wanted.even { a href={ (path) "/timeline?run=" (run) } { "Fold what is idle" } }
-            @else { a href={ (path) "/timeline?run=" (run) "&even=true" } { "Show time evenly" } }
+            @let word = if wanted.even { "Fold what is idle" } else { "Show time evenly" };
+            a href=(wanted.path(&path, !wanted.even, (&wanted.from, &wanted.until))) { (word) }
+        }
+        nav.paging aria-label="Parts of the timeline" {
+            @for (word, (from, until)) in parts(&axis, (from, until)) {
+                a href=(wanted.path(&path, wanted.even, (&stamp(from), &stamp(until)))) { (word) }
+            }
+            @if window.is_some() { a href=(wanted.path(&path, wanted.even, ("", ""))) { "Whole timeline" } }
         }
         section #lanes data-live {
-            @if lanes.is_empty() { p.lead { "It has made no call yet." } } @else {
-                (picture(&lanes, &Axis::new((from, until), &lanes, wanted.even), &path, run))
-            }
+            @if lanes.is_empty() {
+                p.lead { @if window.is_some() { "No call was open then." } @else { "It has made no call yet." } }
+            } @else { (picture(&lanes, &axis, &path, run)) }
+            @if !elsewhere.is_empty() { p.note { (elsewhere.len()) " more names have calls at other times." } }
             @if hidden > 0 { p.note { (hidden) " calls of further names are in the history." } }
         }
     };
-    let frame = Frame::new(format!("{id}: timeline"), &access.caller, "Executions").live(shown.live(&id));
+    // A part does not grow.
+    let live = if window.is_some() { Live::No } else { shown.live(&id) };
+    let frame = Frame::new(format!("{id}: timeline"), &access.caller, "Executions").live(live);
     Ok(layout::page(&frame, &body))
+}
+
+/// The halves of what is shown, by its picture and not by its time: a folded month is as wide as a few seconds.
+fn parts(axis: &Axis, (from, until): (Timestamp, Timestamp)) -> Vec<(&'static str, (Timestamp, Timestamp))> {
+    let [early, middle, late] = [25.0, 50.0, 75.0].map(|x| axis.moment(x));
+    let halves = [("First half", (from, middle)), ("Middle", (early, late)), ("Second half", (middle, until))];
+    halves.into_iter().filter(|(_, part)| part.0 < part.1 && *part != (from, until)).collect()
 }
 
 fn picture(lanes: &[Lane], axis: &Axis, path: &str, run: u32) -> Markup {

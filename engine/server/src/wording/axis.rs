@@ -76,6 +76,22 @@ impl Axis {
         (x.min(f64::from(WIDTH) - width), width)
     }
 
+    /// The moment at a place, in percent of the width.
+    #[must_use]
+    pub fn moment(&self, x: f64) -> Timestamp {
+        let after = self.knots.partition_point(|(_, place)| *place <= x);
+        let (from, to) = (self.knots[after.saturating_sub(1)], self.knots.get(after).or(self.knots.last()));
+        let Some((until, end)) = to.filter(|(_, end)| *end > from.1) else { return Timestamp(from.0) };
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a part of a stretch"
+        )]
+        let part = ((until - from.0) as f64 * (x - from.1) / (end - from.1)).round() as u64;
+        Timestamp(from.0 + part)
+    }
+
     /// The place of a moment: bars begin and end at knots.
     fn at(&self, moment: u64) -> f64 {
         let next = self.knots.partition_point(|(knot, _)| *knot < moment);
@@ -125,6 +141,8 @@ mod tests {
         assert_eq!(axis.folds(), [Fold { x: 47.0, ms: MONTH }]);
         assert_eq!(axis.place(Timestamp(0), Timestamp(1_000)), (0.0, 47.0));
         assert_eq!(axis.place(Timestamp(1_000 + MONTH), Timestamp(2_000 + MONTH)), (53.0, 47.0));
+        let moments = [0.0, 23.5, 50.0, 76.5, 100.0].map(|x| axis.moment(x).0);
+        assert_eq!(moments, [0, 500, 1_000 + MONTH / 2, 1_500 + MONTH, 2_000 + MONTH]);
         let even = Axis::new(span, &lanes, true);
         assert!(even.folds().is_empty());
         assert_eq!(even.place(Timestamp(0), Timestamp(1_000)).1, BAR_WIDTH_MIN);
@@ -139,5 +157,6 @@ mod tests {
         assert!(x + width <= f64::from(WIDTH), "{x} {width}");
         let empty = Axis::new((Timestamp(7), Timestamp(7)), &[], false);
         assert_eq!(empty.place(Timestamp(7), Timestamp(7)), (0.0, BAR_WIDTH_MIN));
+        assert_eq!(empty.moment(50.0), Timestamp(7));
     }
 }
