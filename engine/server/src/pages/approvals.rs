@@ -55,6 +55,12 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
                 @if let Some(next) = &page.next { a rel="next" href={ "/approvals?cursor=" (escaped(next)) } { "Older" } }
             }
         }
+        @if may(&access.caller, Action::Audit) {
+            p.note {
+                "Answered before: " a href="/audit?operation=Approve" { "approved" } ", "
+                a href="/audit?operation=Reject" { "rejected" } "."
+            }
+        }
     };
     let live = if is_first { Live::Often } else { Live::No };
     Ok(layout::page(&Frame::new("Approvals", &access.caller, "Approvals").live(live), &body))

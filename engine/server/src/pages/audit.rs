@@ -92,10 +92,20 @@ fn row(act: &proto::Act) -> Markup {
             td { (text(act.address.as_deref().unwrap_or("–"))) }
             td { (text(&act.operation)) }
             th scope="row" {
-                @if OF_EXECUTIONS.contains(&act.operation.as_str()) { a href=(execution_path(&act.object)) { (text(&act.object)) } }
-                @else { (text(&act.object)) }
+                @match execution_of(act) {
+                    Some(id) => { a href=(execution_path(id)) { (text(&act.object)) } },
+                    None => { (text(&act.object)) },
+                }
             }
             td { (text(&act.outcome)) }
         }
+    }
+}
+
+/// The execution that an act was done to. The id of a question begins with its execution's and `@`.
+fn execution_of(act: &proto::Act) -> Option<&str> {
+    match act.operation.as_str() {
+        "Approve" | "Reject" => act.object.split('@').next(),
+        operation => OF_EXECUTIONS.contains(&operation).then_some(&*act.object),
     }
 }

@@ -92,7 +92,7 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
             }
         }
         @if !is_whole || form::has_fields(schema) {
-            details #raw open[!is_whole] {
+            details #raw open[!is_whole || begins.sent.iter().any(|(name, _)| name == "json")] {
                 summary { "Input as JSON" }
                 form.stack method="post" action=(path) {
                     (form::fields("Input", None, held, "raw"))

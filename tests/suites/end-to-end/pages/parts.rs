@@ -72,6 +72,12 @@ fn questions_of_one_title_stand_together(database: Database) {
     assert!(shown.contains("Ship &lt;it&gt;? × 2") && shown.contains("Refund? × 1"), "{shown}");
     let place = |id: &str| shown.find(&format!("id=\"q-{id}@2\"")).unwrap_or_else(|| panic!("{id}: {shown}"));
     assert!(place("c") < place("a") && place("a") < place("b"), "the newest first, and its like below it: {shown}");
+    engine.ok(&["approve", "b"]);
+    engine.ok(&["reject", "c@2", "--reason", "no"]);
+    for (word, id) in [("approved", "b"), ("rejected", "c")] {
+        let answers = page(&engine, &link(&shown, word)).body;
+        assert!(answers.contains(&format!("<a href=\"/executions/{id}\">{id}@2</a>")), "{answers}");
+    }
 }
 
 fn a_start_is_shown_as_commands_that_start_it(database: Database) {
@@ -112,6 +118,7 @@ fn a_start_is_shown_as_commands_that_start_it(database: Database) {
         let shown = page(&engine, &format!("/executions/{id}")).body;
         assert!(shown.contains(&format!("cerebelum watch {id}")), "{shown}");
     }
+    assert!(told.body.contains("<details id=\"raw\" open>"), "what was typed is seen: {told:?}");
     let long = json!({"title": "x".repeat(20_000)}).to_string();
     let told = send(&engine, "/start/guests/asking", &[], &[("json", &long), ("as", "commands")]);
     assert!(told.body.contains("--input @input.json") && !told.body.contains("curl -f"), "{told:?}");
