@@ -50,19 +50,9 @@ impl Computing {
         Self { runtime, shares: FairShares::new(COMPUTING_PER_CORE), others, beside: BesideOthers::default() }
     }
 
-    /// Runs a guest's turn: on the task that polls it, and among the computing ones after a long poll. `is_long` is kept
-    /// from one turn to the next: whoever computed for long begins its next turn there.
-    pub(crate) fn turn<F: Future<Output: Send> + Send + 'static>(
-        self: &Arc<Self>,
-        (tenant, is_long): (TenantId, &Arc<AtomicBool>),
-        turn: F,
-    ) -> Turn<F> {
-        let mut turn =
-            Turn { computing: self.clone(), tenant, is_long: is_long.clone(), place: Place::Here(Box::pin(turn)) };
-        if is_long.load(Ordering::Relaxed) || self.took_enough(tenant) {
-            turn.go();
-        }
-        turn
+    /// The beginning of a turn of a guest of this tenant, of whose turns so far this is known.
+    pub(crate) fn begin(self: &Arc<Self>, tenant: TenantId, lengths: &Arc<TurnLengths>) -> Begin {
+        Begin { computing: self.clone(), tenant, lengths: lengths.clone(), moves: Arc::default() }
     }
 
     /// Whether guests of this tenant have delayed other tenants for long enough in this second.
@@ -91,11 +81,56 @@ impl BesideOthers {
     }
 }
 
-/// A guest's turn, wherever it runs. None when the threads for computing are gone.
-pub(crate) struct Turn<F: Future> {
+/// What is known of how long the turns of an execution's guests compute.
+#[derive(Default)]
+pub(crate) struct TurnLengths {
+    is_known: AtomicBool,
+    /// Whether the last turn computed for long.
+    is_long: AtomicBool,
+}
+
+impl TurnLengths {
+    fn learn(&self, is_long: bool) {
+        self.is_long.store(is_long, Ordering::Relaxed);
+        self.is_known.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The beginning of a guest's turn.
+#[derive(Clone)]
+pub(crate) struct Begin {
     computing: Arc<Computing>,
     tenant: TenantId,
-    is_long: Arc<AtomicBool>,
+    lengths: Arc<TurnLengths>,
+    /// Whether the turn goes on among the computing ones.
+    moves: Arc<AtomicBool>,
+}
+
+impl Begin {
+    /// Awaited in the turn before the guest computes. One that nothing is known of does not compute beside others once its
+    /// tenant has delayed them enough. It has its place by then: nobody waits for a place behind it.
+    pub(crate) async fn beside_others(&self) {
+        if !self.lengths.is_known.load(Ordering::Relaxed) && self.computing.took_enough(self.tenant) {
+            self.moves.store(true, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Runs a guest's turn: on the task that polls it, and among the computing ones after a long poll. What is known is kept
+    /// from one turn to the next: whoever computed for long begins its next turn there.
+    pub(crate) fn turn<F: Future<Output: Send> + Send + 'static>(self, turn: F) -> Turn<F> {
+        let is_long = self.lengths.is_long.load(Ordering::Relaxed);
+        let mut turn = Turn { begin: self, place: Place::Here(Box::pin(turn)) };
+        if is_long {
+            turn.go();
+        }
+        turn
+    }
+}
+
+/// A guest's turn, wherever it runs. None when the threads for computing are gone.
+pub(crate) struct Turn<F: Future> {
+    begin: Begin,
     place: Place<F>,
 }
 
@@ -109,16 +144,16 @@ impl<F: Future<Output: Send> + Send + 'static> Turn<F> {
     fn go(&mut self) {
         let (done, output) = oneshot::channel();
         let Place::Here(turn) = std::mem::replace(&mut self.place, Place::There(output)) else { return };
-        let runtime = self.computing.runtime.clone();
+        let Begin { computing, tenant, lengths, .. } = self.begin.clone();
+        let runtime = computing.runtime.clone();
         let measured = Measured { runtime: runtime.clone(), longest: Duration::ZERO, task: turn };
-        let is_long = self.is_long.clone();
         let task = async move {
             let (output, longest) = measured.await;
-            is_long.store(longest >= LONG, Ordering::Relaxed);
+            lengths.learn(longest >= LONG);
             // An activation that is gone does not need it.
             let _ = done.send(output);
         };
-        runtime.spawn_computing(Box::pin(self.computing.shares.fair(self.tenant, task)));
+        runtime.spawn_computing(Box::pin(computing.shares.fair(tenant, task)));
     }
 }
 
@@ -126,19 +161,26 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Turn<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let began = self.computing.runtime.poll_clock().map(|since| (since, thread_cpu()));
+        let began = self.begin.computing.runtime.poll_clock().map(|since| (since, thread_cpu()));
         if let Place::Here(turn) = &mut self.place {
             let polled = turn.as_mut().poll(context);
             // One that took long may have waited for the core.
             let took =
                 began.filter(|(since, _)| since.elapsed() >= LONG).map_or(Duration::ZERO, |(_, cpu)| cpu_since(cpu));
-            if took >= LONG {
-                self.computing.beside.add(self.tenant, took);
+            let is_long = took >= LONG;
+            if is_long {
+                self.begin.computing.beside.add(self.begin.tenant, took);
             }
+            let moves = is_long && !planted("computing-beside-others");
             match polled {
-                Poll::Ready(output) => return Poll::Ready(Some(output)),
-                Poll::Pending if took < LONG || planted("computing-beside-others") => return Poll::Pending,
-                Poll::Pending => self.go(),
+                Poll::Ready(output) => {
+                    if !is_long {
+                        self.begin.lengths.learn(false);
+                    }
+                    return Poll::Ready(Some(output));
+                }
+                Poll::Pending if moves || self.begin.moves.swap(false, Ordering::Relaxed) => self.go(),
+                Poll::Pending => return Poll::Pending,
             }
         }
         let Place::There(output) = &mut self.place else { unreachable!("it went there above") };
@@ -220,11 +262,22 @@ mod tests {
         Arc::new(Computing::new(Arc::new(ThisRuntime), FairShares::new(1)))
     }
 
+    /// The names of the threads of a turn.
+    async fn turn(computing: &Arc<Computing>, tenant: i32, lengths: &Arc<TurnLengths>, ms: u64) -> Vec<String> {
+        let begin = computing.begin(TenantId(tenant), lengths);
+        let begins = begin.clone();
+        let turn = async move {
+            begins.beside_others().await;
+            compute(ms).await
+        };
+        begin.turn(turn).await.unwrap()
+    }
+
     #[tokio::test]
     async fn who_computes_for_long_does_so_elsewhere_until_it_no_longer_does() {
-        let (computing, is_long) = (computing(), Arc::default());
+        let (computing, lengths) = (computing(), Arc::default());
         let run = async |ms| {
-            let threads = computing.turn((TenantId(1), &is_long), compute(ms)).await.unwrap();
+            let threads = turn(&computing, 1, &lengths, ms).await;
             threads.iter().map(|name| name == "computing").collect::<Vec<_>>()
         };
         assert_eq!(run(0).await, [false, false]);
@@ -237,32 +290,30 @@ mod tests {
     /// A tenant starts many that compute for long, each of which has to be met once.
     #[tokio::test]
     async fn many_that_are_not_known_yet_begin_elsewhere_while_other_tenants_are_there() {
-        let computing = computing();
-        let begins_beside_others = async || {
-            let (computing, mut beside) = (computing.clone(), 0);
-            for _ in 0..10 {
-                let is_long = Arc::default();
-                let threads = computing.turn((TenantId(1), &is_long), compute(10)).await.unwrap();
-                beside += usize::from(threads[0] != "computing");
-            }
-            beside
+        let (computing, short) = (computing(), Arc::default());
+        let all_at_once = async || {
+            let turns = (0..10).map(|_| async { turn(&computing, 1, &Arc::default(), 10).await[0] != "computing" });
+            futures::future::join_all(turns).await.into_iter().filter(|is_beside| *is_beside).count()
         };
-        assert_eq!(begins_beside_others().await, 10, "it delays nobody");
+        turn(&computing, 1, &short, 0).await;
+        assert_eq!(all_at_once().await, 10, "it delays nobody");
         for tenant in [1, 2] {
             computing.others.fair(TenantId(tenant), async {}).await;
         }
         // This second does not end, however slow the machine is.
         *computing.beside.0.lock().unwrap() = (Some(Instant::now() + Duration::from_hours(1)), BTreeMap::new());
-        assert_eq!(begins_beside_others().await, 5);
-        let (is_long, other) = (Arc::default(), TenantId(2));
-        let threads = computing.turn((other, &is_long), compute(0)).await.unwrap();
-        assert_ne!(threads[0], "computing", "the other tenant is served as ever");
+        assert_eq!(all_at_once().await, 5);
+        let first =
+            async |tenant, lengths: &Arc<TurnLengths>| turn(&computing, tenant, lengths, 0).await.swap_remove(0);
+        assert_ne!(first(1, &short).await, "computing", "it is known to be short");
+        assert_eq!(first(1, &Arc::default()).await, "computing");
+        assert_ne!(first(2, &Arc::default()).await, "computing", "the other tenant is served as ever");
     }
 
     /// A busy machine makes every guest slow, and low priority would make those wait that compute for a moment only.
     #[tokio::test]
     async fn who_only_waits_for_a_core_stays() {
-        let (computing, is_long) = (computing(), Arc::default());
+        let (computing, lengths) = (computing(), Arc::default());
         let slow = async {
             for _ in 0..3 {
                 std::thread::sleep(LONG * 2);
@@ -270,7 +321,7 @@ mod tests {
             }
             std::thread::current().name().map(str::to_owned)
         };
-        let thread = computing.turn((TenantId(1), &is_long), slow).await.unwrap();
+        let thread = computing.begin(TenantId(1), &lengths).turn(slow).await.unwrap();
         assert_ne!(thread.as_deref(), Some("computing"));
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::activation_error::ActivationError;
 use crate::admission::{self, Admitted, GuestHost, WaitingGuests};
-use crate::computing::Polled;
+use crate::computing::{Polled, TurnLengths};
 use crate::env::Program;
 use crate::eviction::{EvictionPriority, IdleEntry, IdleGuest, Pressure};
 use crate::metrics::{Metrics, scope_of};
@@ -95,8 +95,8 @@ struct ActiveTime {
 pub(crate) struct Guests {
     host: Arc<GuestHost>,
     tenant: TenantId,
-    /// Whether the last turn of a guest computed for long.
-    is_long: Arc<AtomicBool>,
+    /// What is known of how long its guests' turns compute.
+    lengths: Arc<TurnLengths>,
     /// The execution's key as text, for the crash log.
     key: Arc<str>,
     share: Share,
@@ -125,7 +125,7 @@ impl Guests {
         Self {
             host,
             tenant: key.tenant,
-            is_long: Arc::default(),
+            lengths: Arc::default(),
             key: key.to_string().into(),
             share: account.share_of(&workflow),
             account,
@@ -206,6 +206,8 @@ impl Guests {
         let has_begun = Arc::new(AtomicBool::new(false));
         self.slots.insert(scope.clone(), GuestSlot::Running { abort, number, has_begun: has_begun.clone() });
         let (host, key, account) = (self.host.clone(), self.key.clone(), self.account.clone());
+        let begin = self.host.computing.begin(self.tenant, &self.lengths);
+        let begins = begin.clone();
         let turn = Abortable::new(
             async move {
                 crate::fail::point(if scope.is_root() { "workflow-running" } else { "step-running" });
@@ -213,6 +215,7 @@ impl Guests {
                     let waits = host.isolation.held_while_waiting().await;
                     let mut admitted = guest.await?;
                     drop(waits);
+                    begins.beside_others().await;
                     let begins = lazy(|_| has_begun.store(true, Ordering::Relaxed));
                     let turn = begins.then(|()| admitted.guest.turn(delivery, repeats));
                     let turn = Polled::new(&*host.runtime, turn);
@@ -238,7 +241,7 @@ impl Guests {
             },
             registration,
         );
-        let turn = self.host.computing.turn((self.tenant, &self.is_long), turn);
+        let turn = begin.turn(turn);
         // A single guest runs on its activation's task; several are spread over the cores.
         if self.running.is_empty() {
             self.running.push(Box::pin(async move { turn.await?.ok() }));

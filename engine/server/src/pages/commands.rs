@@ -6,52 +6,71 @@ use maud::{Markup, html};
 use super::parts::{escaped, text};
 use crate::json::compact;
 use crate::proto;
+use crate::wording::harmless;
 
 /// A longer input is written as a file's name: the system bounds the length of an argument.
 const INPUT_BYTES_MAX: usize = 16 << 10;
-/// The URL of the engine, as the command line finds it.
-const URL: &str = "${CEREBELUM_URL:-http://127.0.0.1:9090}";
+/// The URL of the engine, which a page does not know for sure behind a proxy.
+const URL: &str = "${CEREBELUM_URL%/}";
 
 /// The commands that start this.
 pub(super) fn to_start(start: &proto::StartRequest, delay: &str, caller: &Caller) -> Markup {
-    let input = if start.input.is_empty() { "null".to_owned() } else { compact(&start.input) };
+    let input = if start.input.is_empty() { "null".to_owned() } else { harmless(&compact(&start.input)).into_owned() };
     let is_long = input.len() > INPUT_BYTES_MAX;
-    let mut attributes: Vec<_> = start.attributes.iter().collect();
+    let id = start.execution_id.as_deref().unwrap_or_default();
+    let mut attributes: Vec<_> = start.attributes.iter().map(|(name, value)| (name, harmless(value))).collect();
     attributes.sort_unstable();
-    let mut command = format!("cerebelum start {}", quoted(&start.workflow));
-    command += &format!(" --input {}", if is_long { "@input.json".to_owned() } else { quoted(&input) });
+    // With `=`, a value may begin with a dash.
+    let mut command =
+        format!("cerebelum start --input={}", if is_long { "@input.json".to_owned() } else { quoted(&input) });
     for (name, value) in &attributes {
-        command += &format!(" --attr {}", quoted(&format!("{name}={value}")));
+        command += &format!(" --attr={}", quoted(&format!("{name}={value}")));
     }
-    let named = [("--id", start.execution_id.as_deref().unwrap_or_default()), ("--delay", delay)];
-    for (flag, value) in named.iter().filter(|(_, value)| !value.is_empty()) {
-        command += &format!(" {flag} {}", quoted(value));
+    for (flag, value) in [("--id", id), ("--delay", delay)].iter().filter(|(_, value)| !value.is_empty()) {
+        command += &format!(" {flag}={}", quoted(value));
     }
+    command += &format!(" -- {}", quoted(&start.workflow));
     let members = attributes.iter().map(|(name, value)| format!("{}: {value}", json(name))).collect::<Vec<_>>();
     let mut body = vec![format!("\"workflow\": {}", json(&start.workflow)), format!("\"input\": {input}")];
     body.extend((!members.is_empty()).then(|| format!("\"attributes\": {{{}}}", members.join(", "))));
-    let named = [("id", start.execution_id.as_deref().unwrap_or_default()), ("delay", delay)];
-    let named = named.iter().filter(|(_, value)| !value.is_empty());
-    body.extend(named.map(|(name, value)| format!("\"{name}\": {}", json(value))));
-    let body = quoted(&format!("{{{}}}", body.join(", ")));
+    let named = [("id", id), ("delay", delay)];
+    body.extend(
+        named.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("\"{name}\": {}", json(value))),
+    );
+    let curl = format!("--json {}", quoted(&format!("{{{}}}", body.join(", "))));
     html! {
         section.card #commands aria-label="The same as commands" {
             p { "Nothing has been started. The same from a shell:" }
             (shown(&command))
             @if is_long { p.note { "The input is too long for a command: write it to " code { "input.json" } "." } }
-            @else { (shown(&format!("curl -f --json {body}{} {}", token(caller), url("/v1/executions")))) }
+            @else { (with_curl(&curl, "/v1/executions", caller)) }
         }
     }
 }
 
 /// The commands that show this execution.
 pub(super) fn to_show(id: &str, caller: &Caller) -> Markup {
-    let (path, id) = (format!("/v1/executions/{}", escaped(id)), quoted(id));
     html! {
         details #commands {
             summary { "From a shell" }
-            (shown(&format!("cerebelum watch {id}")))
-            (shown(&format!("curl -f{} {}", token(caller), url(&path))))
+            (shown(&format!("cerebelum watch -- {}", quoted(id))))
+            (with_curl("", &format!("/v1/executions/{}", escaped(id)), caller))
+        }
+    }
+}
+
+/// A request with `curl`. The token itself is on no page.
+fn with_curl(arguments: &str, path: &str, caller: &Caller) -> Markup {
+    let has_token = caller.name.is_some();
+    let token = if has_token { "--oauth2-bearer \"$CEREBELUM_TOKEN\"" } else { "" };
+    let address = format!("\"{URL}{path}\"");
+    let parts = ["curl --fail-with-body", arguments, token, &address];
+    html! {
+        (shown(&parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")))
+        p.note {
+            code { "curl" } " asks the engine that " code { "CEREBELUM_URL" } " names"
+            @if has_token { ", with the token in " code { "CEREBELUM_TOKEN" } }
+            ". " code { "cerebelum" } " knows the engine of " code { "cerebelum login" } " as well."
         }
     }
 }
@@ -60,17 +79,8 @@ fn shown(command: &str) -> Markup {
     html! { pre.value tabindex="0" { (text(command)) } }
 }
 
-fn url(path: &str) -> String {
-    format!("\"{URL}{path}\"")
-}
-
-/// The header of those who need a token. The token itself is on no page.
-fn token(caller: &Caller) -> &'static str {
-    if caller.name.is_some() { " -H \"authorization: Bearer $CEREBELUM_TOKEN\"" } else { "" }
-}
-
 fn json(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    harmless(&serde_json::Value::from(text).to_string()).into_owned()
 }
 
 /// One argument of a shell.

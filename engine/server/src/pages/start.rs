@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
+use cerebelum_history::ExecutionId;
 use maud::{Markup, html};
 use serde::Deserialize;
 use tonic::{Code, Status};
@@ -70,8 +71,10 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
     let schema = found.input_schema.as_ref().map(|schema| schema.as_str());
     let path = format!("/start/{}/{}", escaped(component), escaped(workflow));
     // Fields that would change the value that is started again are not offered for it.
-    let is_whole = begins.input.as_deref().is_none_or(|input| form::reproduces(schema, input));
-    let held = Held { json: begins.input.as_deref(), typed: &begins.sent };
+    let raw = Some(form::sent(&begins.sent, "json")).filter(|json| !json.is_empty());
+    let input = begins.input.as_deref().or(raw);
+    let is_whole = input.is_none_or(|input| form::reproduces(schema, input));
+    let held = Held { json: input, typed: &begins.sent };
     let buttons = html! {
         div.actions {
             button.main { "Start" }
@@ -92,7 +95,7 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
             }
         }
         @if !is_whole || form::has_fields(schema) {
-            details #raw open[!is_whole || begins.sent.iter().any(|(name, _)| name == "json")] {
+            details #raw open[!is_whole] {
                 summary { "Input as JSON" }
                 form.stack method="post" action=(path) {
                     (form::fields("Input", None, held, "raw"))
@@ -154,6 +157,9 @@ fn request(
     let (id, delay) = (form::sent(fields, "id"), form::sent(fields, "delay"));
     let delay: Span =
         if delay.is_empty() { Span { ms: 0 } } else { delay.parse().map_err(Status::invalid_argument)? };
+    if !id.is_empty() {
+        id.parse::<ExecutionId>().map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
+    }
     Ok(proto::StartRequest {
         workflow: format!("{component}/{workflow}"),
         input: form::json(fields).map_err(Status::invalid_argument)?.unwrap_or_default(),

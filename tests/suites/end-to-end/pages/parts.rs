@@ -83,9 +83,9 @@ fn questions_of_one_title_stand_together(database: Database) {
 fn a_start_is_shown_as_commands_that_start_it(database: Database) {
     let engine = Engine::start(database);
     upload(&engine);
-    let title = "it's $(touch here) `touch here` \"now\" \\ ? <b>";
+    let title = "it's $(touch here) `touch here` \"now\" \\ ? <b> \u{2764}\u{fe0f}";
     let input = json!({"title": title, "timeout_ms": 12_345_678_901_i64}).to_string();
-    let fields = [("json", &*input), ("attributes", "team=o'ps & n=7"), ("as", "commands")];
+    let fields = [("json", &*input), ("attributes", "team=o'ps\u{fe0f} & n=7"), ("as", "commands")];
     let told = send(&engine, "/start/guests/asking", &[], &fields);
     assert_eq!(told.status, 200, "{told:?}");
     assert!(told.body.contains("Nothing has been started") && !told.body.contains("<b>"), "{told:?}");
@@ -114,14 +114,15 @@ fn a_start_is_shown_as_commands_that_start_it(database: Database) {
         let status = engine.json(&["status", id]);
         assert_eq!(status["input"]["title"], title, "{status}");
         assert_eq!(status["input"]["timeout_ms"].to_string(), "12345678901");
-        assert_eq!((&one["attributes"]["team"], &one["attributes"]["n"]), (&json!("o'ps"), &json!(7)), "{one}");
+        assert_eq!((&one["attributes"]["team"], &one["attributes"]["n"]), (&json!("o'ps\u{fe0f}"), &json!(7)), "{one}");
         let shown = page(&engine, &format!("/executions/{id}")).body;
-        assert!(shown.contains(&format!("cerebelum watch {id}")), "{shown}");
+        assert!(shown.contains(&format!("cerebelum watch -- {id}")), "{shown}");
     }
-    assert!(told.body.contains("<details id=\"raw\" open>"), "what was typed is seen: {told:?}");
+    let field = told.body.split_once("name=\"json:timeout_ms\"").and_then(|(_, rest)| rest.split_once('>'));
+    assert!(field.is_some_and(|(field, _)| field.contains("12345678901")), "what was typed stays: {told:?}");
     let long = json!({"title": "x".repeat(20_000)}).to_string();
     let told = send(&engine, "/start/guests/asking", &[], &[("json", &long), ("as", "commands")]);
-    assert!(told.body.contains("--input @input.json") && !told.body.contains("curl -f"), "{told:?}");
+    assert!(told.body.contains("--input=@input.json") && !told.body.contains("curl --fail"), "{told:?}");
     let told = send(&engine, "/start/guests/asking", &[], &[("json", "{\"title\": }"), ("as", "commands")]);
     assert!(told.status == 422 && told.body.contains("role=\"alert\""), "{told:?}");
 }
