@@ -109,7 +109,7 @@ pub(crate) struct Begin {
 impl Begin {
     /// Awaited in the turn before the guest computes. One that nothing is known of does not compute beside others once its
     /// tenant has delayed them enough. It has its place by then: nobody waits for a place behind it.
-    pub(crate) async fn beside_others(&self) {
+    pub(crate) async fn give_way(&self) {
         if !self.lengths.is_known.load(Ordering::Relaxed) && self.computing.took_enough(self.tenant) {
             self.moves.store(true, Ordering::Relaxed);
             tokio::task::yield_now().await;
@@ -267,7 +267,7 @@ mod tests {
         let begin = computing.begin(TenantId(tenant), lengths);
         let begins = begin.clone();
         let turn = async move {
-            begins.beside_others().await;
+            begins.give_way().await;
             compute(ms).await
         };
         begin.turn(turn).await.unwrap()

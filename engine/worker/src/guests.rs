@@ -207,7 +207,7 @@ impl Guests {
         self.slots.insert(scope.clone(), GuestSlot::Running { abort, number, has_begun: has_begun.clone() });
         let (host, key, account) = (self.host.clone(), self.key.clone(), self.account.clone());
         let begin = self.host.computing.begin(self.tenant, &self.lengths);
-        let begins = begin.clone();
+        let turn_begins = begin.clone();
         let turn = Abortable::new(
             async move {
                 crate::fail::point(if scope.is_root() { "workflow-running" } else { "step-running" });
@@ -215,7 +215,7 @@ impl Guests {
                     let waits = host.isolation.held_while_waiting().await;
                     let mut admitted = guest.await?;
                     drop(waits);
-                    begins.beside_others().await;
+                    turn_begins.give_way().await;
                     let begins = lazy(|_| has_begun.store(true, Ordering::Relaxed));
                     let turn = begins.then(|()| admitted.guest.turn(delivery, repeats));
                     let turn = Polled::new(&*host.runtime, turn);

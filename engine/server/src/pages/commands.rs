@@ -18,6 +18,7 @@ pub(super) fn to_start(start: &proto::StartRequest, delay: &str, caller: &Caller
     let input = if start.input.is_empty() { "null".to_owned() } else { harmless(&compact(&start.input)).into_owned() };
     let is_long = input.len() > INPUT_BYTES_MAX;
     let id = start.execution_id.as_deref().unwrap_or_default();
+    let options = [("id", id), ("delay", delay)].into_iter().filter(|(_, value)| !value.is_empty());
     let mut attributes: Vec<_> = start.attributes.iter().map(|(name, value)| (name, harmless(value))).collect();
     attributes.sort_unstable();
     // With `=`, a value may begin with a dash.
@@ -26,17 +27,14 @@ pub(super) fn to_start(start: &proto::StartRequest, delay: &str, caller: &Caller
     for (name, value) in &attributes {
         command += &format!(" --attr={}", quoted(&format!("{name}={value}")));
     }
-    for (flag, value) in [("--id", id), ("--delay", delay)].iter().filter(|(_, value)| !value.is_empty()) {
-        command += &format!(" {flag}={}", quoted(value));
+    for (name, value) in options.clone() {
+        command += &format!(" --{name}={}", quoted(value));
     }
     command += &format!(" -- {}", quoted(&start.workflow));
     let members = attributes.iter().map(|(name, value)| format!("{}: {value}", json(name))).collect::<Vec<_>>();
     let mut body = vec![format!("\"workflow\": {}", json(&start.workflow)), format!("\"input\": {input}")];
     body.extend((!members.is_empty()).then(|| format!("\"attributes\": {{{}}}", members.join(", "))));
-    let named = [("id", id), ("delay", delay)];
-    body.extend(
-        named.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("\"{name}\": {}", json(value))),
-    );
+    body.extend(options.map(|(name, value)| format!("\"{name}\": {}", json(value))));
     let curl = format!("--json {}", quoted(&format!("{{{}}}", body.join(", "))));
     html! {
         section.card #commands aria-label="The same as commands" {

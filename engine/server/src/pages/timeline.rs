@@ -29,11 +29,9 @@ pub(super) struct Wanted {
     until: String,
 }
 
-/// A part of a run's time, as seen from now.
-type Window = Option<(Timestamp, Timestamp)>;
-
 impl Wanted {
-    fn window(&self) -> Result<Window, tonic::Status> {
+    /// The part, if only one is wanted.
+    fn window(&self) -> Result<Option<(Timestamp, Timestamp)>, tonic::Status> {
         let now = Now::measured().0;
         let at = |typed: &str| {
             let moment = filled(typed).map(|typed| typed.parse::<Moment>()).transpose();
