@@ -150,6 +150,11 @@ fn l08_a_clock_that_is_set_neither_shortens_nor_lengthens_a_sleep(database: Data
     // The clock was set by hours.
     assert!(took < SLEEP + WATCHDOG, "awake after {took:?}");
     assert_eq!(http_get(&format!("{}/healthz", engine.url())), "ready\n");
-    let has_noticed = engine.log().contains("the clock jumped");
-    assert_eq!(has_noticed, database == Database::Sqlite, "only a file's time is compared with the wall clock");
+    // On a slow machine a renewal of the lease, which compares the clocks, may have met only jumps to the right time.
+    jump(1);
+    let has_noticed = || engine.log().contains("the clock jumped");
+    match database {
+        Database::Sqlite => until("the jump of the clock is logged", || has_noticed().then_some(())),
+        Database::Postgres => assert!(!has_noticed(), "the server's time is not compared with this machine's clock"),
+    }
 }
