@@ -53,6 +53,9 @@ pub(crate) struct Budget {
 /// What belongs to one tenant.
 #[derive(Debug)]
 struct Own {
+    /// All that this tenant may take at once.
+    units: usize,
+    /// What of it is free.
     bytes: Arc<Semaphore>,
     pages: Arc<Semaphore>,
 }
@@ -70,8 +73,9 @@ impl Budget {
         tenants.retain(|_, held| held.strong_count() > 0);
         let held = tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
             let bytes = if tenant.is_some() { TENANT_ANSWER_BYTES_MAX } else { STRANGER_ANSWER_BYTES_MAX };
-            let bytes = Arc::new(Semaphore::new(bytes / UNIT_BYTES));
-            let held = Arc::new(Own { bytes, pages: Arc::new(Semaphore::new(TENANT_PAGES_MAX)) });
+            let units = bytes / UNIT_BYTES;
+            let bytes = Arc::new(Semaphore::new(units));
+            let held = Arc::new(Own { units, bytes, pages: Arc::new(Semaphore::new(TENANT_PAGES_MAX)) });
             tenants.insert(tenant, Arc::downgrade(&held));
             held
         });
@@ -105,7 +109,7 @@ pub(crate) struct Pages {
 impl TenantBudget {
     /// Takes these bytes if they are free.
     pub(crate) fn take_now(&self, bytes: usize) -> Option<Share> {
-        let units = units(bytes);
+        let units = self.units(bytes);
         let _of_tenant = self.own.bytes.clone().try_acquire_many_owned(units).ok()?;
         let _of_all = self.all.clone().try_acquire_many_owned(units).ok()?;
         Some(Share { _of_tenant, _of_all, _own: self.own.clone() })
@@ -128,12 +132,17 @@ impl TenantBudget {
         Ok(Pages { _of_tenant, _own: self.own.clone() })
     }
 
+    /// What an answer is counted as: all there is, if it has more. A single answer is never too large to be sent.
+    fn units(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT_BYTES).min(self.own.units)).expect("there are few units")
+    }
+
     /// Takes these bytes as soon as they are free. Few bytes take nothing.
     pub(crate) async fn take(&self, bytes: usize) -> Option<Share> {
         if !is_counted(bytes) {
             return None;
         }
-        let units = units(bytes);
+        let units = self.units(bytes);
         let _of_tenant = self.own.bytes.clone().acquire_many_owned(units).await.ok()?;
         let _of_all = self.all.clone().acquire_many_owned(units).await.ok()?;
         Some(Share { _of_tenant, _of_all, _own: self.own.clone() })
@@ -143,11 +152,6 @@ impl TenantBudget {
 /// Whether an answer, or a piece of one, is large enough to be counted.
 pub(crate) const fn is_counted(bytes: usize) -> bool {
     bytes > SMALL_BYTES_MAX
-}
-
-/// What an answer is counted as. A single answer is never too large to be sent.
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.min(STRANGER_ANSWER_BYTES_MAX).div_ceil(UNIT_BYTES)).expect("16 MiB have few units")
 }
 
 /// The shares of messages that have left their stream and are not yet in a piece of the body.

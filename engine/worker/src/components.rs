@@ -151,6 +151,7 @@ impl TenantEngine {
             let act = self.act("AcceptComponent", name, format!("{digest}{}", new_ones(&missing)));
             let version = Version { tenant: self.tenant, name: name.to_owned(), digest: digest.clone() };
             let placing = Placing { place: Place::Current, granted: granted.text()?, uploads };
+            let _turn = self.node.write_turns.next(self.tenant).await;
             if self.node.store.place_component(version, placing, act).await.map_err(unavailable)? {
                 return self.kept(name, &digest).await;
             }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use cerebelum_sandbox::Ledger;
 use cerebelum_store::{Batch, ExecutionKey, Existing, Store, StoreError, TenantId};
 use futures::FutureExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::admission::GuestHost;
 use crate::appender::{Appended, Appender};
@@ -96,6 +96,10 @@ pub(crate) struct Node {
     pub(crate) liveness: Arc<Liveness>,
     /// Turns of counts.
     pub(crate) count_turns: TenantTurns,
+    /// Turns of those who wait for `whole_history`: one tenant is never twice in that line.
+    pub(crate) history_turns: TenantTurns,
+    /// Taken while a whole history is in memory, which is 64 MiB of text and some times that as events.
+    pub(crate) whole_history: Semaphore,
     pub(crate) full_inboxes: FullInboxes,
     /// Notified when a bulk job was created here.
     pub(crate) bulk_news: Notify,
@@ -168,6 +172,8 @@ impl Node {
             metrics,
             liveness,
             count_turns: TenantTurns::new(COUNTS_AT_ONCE),
+            history_turns: TenantTurns::new(1),
+            whole_history: Semaphore::new(1),
             full_inboxes: FullInboxes::default(),
             bulk_news: Notify::new(),
         })

@@ -11,6 +11,9 @@ use crate::tenant_engine::{TenantEngine, no_execution};
 use crate::verbs::{changed_meanwhile, conflict, send, signal};
 use crate::{restore, views};
 
+/// So many events are read and decoded in one piece.
+const EVENTS_AT_ONCE: u64 = 1_000;
+
 /// What is done to an execution. As JSON, a bulk job keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "kebab-case")]
@@ -186,6 +189,7 @@ impl TenantEngine {
                 }
             },
             Operation::Signal { name, data } => {
+                self.node.usages.full.admit(self.tenant)?;
                 Verb::Signal.on(standing).map_err(conflict)?;
                 self.has_inbox_room(key).await?;
                 Ok(Plan::new([signal(name, data, None)?], name.as_str()))
@@ -214,11 +218,19 @@ impl TenantEngine {
 
     async fn reopening(&self, head: &ExecutionRow, mode: ReopenMode) -> Result<Command, ApiError> {
         let key = &head.key;
-        let history = restore::events(&*self.node.store, key, head.run, (Position(1), head.position)).await;
-        let history = history.map_err(|error| match error {
-            StoreError::Corrupt(why) => conflict(key.id.as_str(), &format!("cannot be reopened: {why}")),
-            other => unavailable(other),
-        })?;
+        let _turn = self.node.history_turns.next(self.tenant).await;
+        let _alone = self.node.whole_history.acquire().await.expect("nobody closes the semaphore");
+        let (mut history, mut from) = (Vec::new(), Position(1));
+        // In pieces: to decode all of it at once would keep a thread for a second.
+        while from <= head.position {
+            let to = Position(head.position.0.min(from.0 + EVENTS_AT_ONCE - 1));
+            let piece = restore::events(&*self.node.store, key, head.run, (from, to)).await;
+            history.extend(piece.map_err(|error| match error {
+                StoreError::Corrupt(why) => conflict(key.id.as_str(), &format!("cannot be reopened: {why}")),
+                other => unavailable(other),
+            })?);
+            from = Position(to.0 + 1);
+        }
         let found = cerebelum_history::reopening(&history);
         let message = found.request(&key.id, mode).map_err(|why| conflict(key.id.as_str(), &why))?;
         Ok(Command::Reopen(Json::of(&message).to_string()))

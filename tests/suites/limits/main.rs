@@ -17,5 +17,6 @@ mod capped;
 mod clients;
 mod components;
 mod guests;
+mod pages;
 mod tenants;
 mod unread;

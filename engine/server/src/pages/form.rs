@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::parts::cut;
 use crate::json::compact;
-use crate::wording::{plain, pretty};
+use crate::wording::{plain, pretty_or_plain};
 use members::Members;
 
 /// A schema with more properties is one field of JSON.
@@ -104,7 +104,7 @@ fn fields_of<'a>(what: &str, schema: &'a str) -> Vec<Field<'a>> {
 /// The kind in which a field is shown, and what stands in it.
 fn filled(field: &Field, json: Option<&str>, typed: &[(String, String)]) -> (Kind, String) {
     let kind = kind(field.schema);
-    let found = |sort: &str| typed.iter().find(|(name, _)| *name == format!("{sort}{}", field.name));
+    let found = |sort: &str| typed.iter().find(|(name, _)| name.strip_prefix(sort) == Some(&field.name));
     if let Some((_, typed)) = found("text") {
         return (Kind::Text, typed.clone());
     }
@@ -118,7 +118,7 @@ fn filled(field: &Field, json: Option<&str>, typed: &[(String, String)]) -> (Kin
         Kind::Text => match serde_json::from_str::<String>(json) {
             // A line of text holds no control characters, and an empty one is left out.
             Ok(plain) if !plain.is_empty() && !plain.contains(char::is_control) => (Kind::Text, plain),
-            _ => (Kind::Json, pretty(json).join("\n")),
+            _ => (Kind::Json, pretty_or_plain(json).join("\n")),
         },
         Kind::Choice(choices) => {
             let value = |json: &str| serde_json::from_str::<Value>(json).ok();
@@ -126,7 +126,7 @@ fn filled(field: &Field, json: Option<&str>, typed: &[(String, String)]) -> (Kin
             let held = same.unwrap_or_else(|| json.to_owned());
             (Kind::Choice(choices), held)
         }
-        Kind::Json => (Kind::Json, pretty(json).join("\n")),
+        Kind::Json => (Kind::Json, pretty_or_plain(json).join("\n")),
         kind => (kind, json.to_owned()),
     }
 }

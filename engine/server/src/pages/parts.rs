@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use prost_types::Timestamp;
 
 use crate::json::{compact, rfc3339};
-use crate::wording::{Now, ago, plain, pretty};
+use crate::wording::{Now, ago, plain, pretty_or_plain};
 
 /// Everything but what a path segment and a query value may contain as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -124,7 +124,7 @@ pub(super) fn value(json: &str) -> Markup {
 /// The same, of which at most so many bytes are shown.
 pub(super) fn value_up_to(json: &str, bytes_max: usize) -> Markup {
     let lines = match json.len() {
-        bytes if bytes <= PRETTY_BYTES_MAX.min(bytes_max) => pretty(json),
+        bytes if bytes <= PRETTY_BYTES_MAX.min(bytes_max) => pretty_or_plain(json),
         _ => cut_at(json, bytes_max).lines().map(str::to_owned).collect(),
     };
     let hidden = json.len().saturating_sub(bytes_max);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::Uri;
 use axum::http::request::Parts;
@@ -13,6 +14,8 @@ use tonic::Status;
 use super::Refusal;
 use super::parts::{cut, escaped};
 
+/// The form with the most fields starts a workflow: 50 of its input, and some options.
+const FORM_FIELDS_MAX: usize = 200;
 /// A refusal repeats no more of a query.
 const SHOWN_LETTERS_MAX: usize = 100;
 
@@ -104,15 +107,22 @@ impl<'de> Deserializer<'de> for &mut Fields {
     }
 }
 
-/// The fields of a form.
+/// The fields of a form. They are counted before they are read: two bytes of a form would be 48 in memory.
 pub(super) struct Form<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Form<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let read = axum::Form::<T>::from_request(request, state).await;
-        read.map(|read| Self(read.0)).map_err(|refused| Refusal(Status::invalid_argument(refused.body_text())))
+        let refused = |why: String| Refusal(Status::invalid_argument(why));
+        let (parts, body) = request.into_parts();
+        let whole = Request::from_parts(parts.clone(), body);
+        let body = Bytes::from_request(whole, state).await.map_err(|why| refused(why.body_text()))?;
+        if body.iter().filter(|byte| **byte == b'&').count() >= FORM_FIELDS_MAX {
+            return Err(refused(format!("a form has at most {FORM_FIELDS_MAX} fields")));
+        }
+        let read = axum::Form::<T>::from_request(Request::from_parts(parts, body.into()), state).await;
+        read.map(|read| Self(read.0)).map_err(|why| refused(why.body_text()))
     }
 }
 
@@ -127,6 +137,18 @@ mod tests {
     struct Wanted {
         status: String,
         after: Option<u64>,
+    }
+
+    #[tokio::test]
+    async fn a_form_has_as_many_fields_as_a_page_can_show() {
+        let read = async |fields: usize| {
+            let form = Request::post("/").header("content-type", "application/x-www-form-urlencoded");
+            let form = form.body(vec!["a=1"; fields].join("&").into()).unwrap();
+            Form::<Vec<(String, String)>>::from_request(form, &()).await.map(|form| form.0.len())
+        };
+        assert_eq!(read(FORM_FIELDS_MAX).await.ok(), Some(FORM_FIELDS_MAX));
+        let Err(Refusal(why)) = read(FORM_FIELDS_MAX + 1).await else { panic!("it is read") };
+        assert_eq!(why.message(), "a form has at most 200 fields");
     }
 
     #[test]

@@ -1,11 +1,34 @@
 //! JSON formatted for a person; numbers, strings and key order stay as they were written.
 
+/// On a page, a document that is laid out has at most so many times its own bytes.
+const SPACES_FACTOR_MAX: usize = 4;
+/// A document that has no more bytes when it is laid out is laid out.
+const SHORT_BYTES: usize = 2 << 10;
+
 /// The document over several lines, indented by two spaces per level.
 #[must_use]
 pub fn pretty(json: &str) -> Vec<String> {
-    let (mut lines, mut line, mut depth) = (Vec::new(), String::new(), 0_usize);
+    pretty_within(json, usize::MAX).expect("no text is longer")
+}
+
+/// The same for a page, or the document as it was written where the spaces would make it much longer: two bytes of a deep
+/// value can take 250.
+#[must_use]
+pub fn pretty_or_plain(json: &str) -> Vec<String> {
+    let bytes_max = json.len().saturating_mul(SPACES_FACTOR_MAX).saturating_add(SHORT_BYTES);
+    pretty_within(json, bytes_max).unwrap_or_else(|| json.lines().map(str::to_owned).collect())
+}
+
+fn pretty_within(json: &str, bytes_max: usize) -> Option<Vec<String>> {
+    let (mut lines, mut line, mut depth) = (Vec::<String>::new(), String::new(), 0_usize);
+    let (mut counted, mut bytes) = (0, 0);
     let mut tokens = tokens(json).into_iter().peekable();
     while let Some(token) = tokens.next() {
+        bytes += lines[counted..].iter().map(|line| line.len() + 1).sum::<usize>();
+        counted = lines.len();
+        if bytes > bytes_max {
+            return None;
+        }
         match token {
             "{" | "[" => {
                 line.push_str(token);
@@ -30,7 +53,7 @@ pub fn pretty(json: &str) -> Vec<String> {
         }
     }
     lines.push(line);
-    lines
+    Some(lines)
 }
 
 fn tokens(json: &str) -> Vec<&str> {
@@ -72,6 +95,18 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(pretty("7"), ["7"]);
         assert_eq!(pretty("\"a b\""), ["\"a b\""]);
+    }
+
+    #[test]
+    fn a_deep_value_is_laid_out_only_as_far_as_its_spaces_fit() {
+        let deep = format!("{}{}{}", "[".repeat(120), "1,".repeat(10_000), "]".repeat(120));
+        let whole: usize = pretty(&deep).iter().map(String::len).sum();
+        assert!(whole > 100 * deep.len(), "{whole}");
+        assert_eq!(pretty_or_plain(&deep), [deep]);
+        let usual =
+            format!("[{}]", r#"{"name":"a","sizes":[{"width":1,"height":2}]},"#.repeat(1_000).trim_end_matches(','));
+        assert_eq!(pretty_or_plain(&usual), pretty(&usual));
+        assert_eq!(pretty_or_plain("[[[[[1]]]]]"), pretty("[[[[[1]]]]]"));
     }
 
     #[test]
