@@ -98,9 +98,9 @@ pub(crate) struct Global {
 pub(crate) enum Verb {
     /// Run the engine
     ///
-    /// gRPC, `/healthz` and `/metrics` on one port. Every setting is a flag, a variable `CEREBELUM_…` and a key of the
-    /// configuration file, in this order of precedence. Secrets for steps are `[secrets]` in the file or
-    /// `CEREBELUM_SECRET_<NAME>`.
+    /// One port has gRPC, REST under `/v1`, pages for a browser, `/healthz` and `/metrics`. Every setting is a flag, a
+    /// variable `CEREBELUM_…` and a key of the configuration file, in this order of precedence. Secrets for steps are
+    /// `[secrets]` in the file or `CEREBELUM_SECRET_<NAME>`.
     Serve(Box<Serve>),
     /// Lay down a project that builds and runs
     New(New),
