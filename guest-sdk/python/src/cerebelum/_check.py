@@ -21,7 +21,7 @@ from ._import_audit import ImportAudit
 
 if TYPE_CHECKING:
     from .steps import AnyStep
-    from .workflows import Workflow
+    from .workflows import AnyWorkflow
 
 EMPTY = "defines no workflow and no step: decorate an async function with @workflow or @step"
 FROZEN = (
@@ -175,7 +175,7 @@ class Check:
                 self._validate(workflow)
             self._ask(workflow, f"workflow '{workflow.name}'")
 
-    def _ask(self, definition: AnyStep | Workflow, what: str) -> None:
+    def _ask(self, definition: AnyStep | AnyWorkflow, what: str) -> None:
         """Checks that hints can be resolved and expressed as a schema."""
         file, line = place(definition.function) or (self.file, 0)
         try:
@@ -190,7 +190,7 @@ class Check:
             if not getattr(error, "errors", None):  # Validation reports a definition's own problems.
                 self.answer.errors.append(Problem(file, line, f"{what}: {error}"))
 
-    def _describe(self, definition: AnyStep | Workflow) -> None:
+    def _describe(self, definition: AnyStep | AnyWorkflow) -> None:
         from . import _schema
         from .workflows import Workflow
 

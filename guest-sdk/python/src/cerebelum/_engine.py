@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from .steps import AnyStep
-    from .workflows import Workflow
+    from .workflows import AnyWorkflow
 
 LEVELS = {
     "debug": context.Level.DEBUG,
@@ -72,11 +72,11 @@ class EngineHost:
         """Waits for a signal."""
         return str(await outcome_of(durable.await_signal(text(name), timeout_ms)))
 
-    async def run_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
+    async def run_workflow(self, workflow: AnyWorkflow | str, input: str, id: str | None) -> str:
         """Runs a child to its end."""
         return str(await child_outcome(durable.run_workflow(durable.WorkflowCall(name_of(workflow), input, id))))
 
-    async def start_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
+    async def start_workflow(self, workflow: AnyWorkflow | str, input: str, id: str | None) -> str:
         """Starts an execution that outlives this one."""
         return str(await outcome_of(durable.start_workflow(durable.WorkflowCall(name_of(workflow), input, id))))
 
@@ -163,7 +163,7 @@ def call_of(step: AnyStep | str, input: str) -> Any:
     return types.StepCall(name_of(step), input)
 
 
-def name_of(called: AnyStep | Workflow | str) -> str:
+def name_of(called: AnyStep | AnyWorkflow | str) -> str:
     """The name of a step or workflow."""
     return text(called if isinstance(called, str) else called.name)
 

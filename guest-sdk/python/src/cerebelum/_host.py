@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from .steps import AnyStep
-    from .workflows import Workflow
+    from .workflows import AnyWorkflow
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ class Host(Protocol):
     async def await_signal(self, name: str, timeout_ms: int | None) -> str:
         """Waits for a signal."""
 
-    async def run_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
+    async def run_workflow(self, workflow: AnyWorkflow | str, input: str, id: str | None) -> str:
         """Runs a child to its end."""
 
-    async def start_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
+    async def start_workflow(self, workflow: AnyWorkflow | str, input: str, id: str | None) -> str:
         """Starts an execution that outlives this one."""
 
     async def continue_as_new(self, input: str) -> None:

@@ -35,7 +35,7 @@ from ._types import (
 
 if TYPE_CHECKING:
     from ._signature import Signature
-    from .workflows import Workflow
+    from .workflows import AnyWorkflow
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 # Limits a workflow's clean-up after a cancel, in its input schema.
@@ -61,7 +61,7 @@ def of_signature(signature: Signature) -> tuple[str | None, str | None]:
     return _text(_input(signature)), _text(_root(lambda writer: writer.of(shape_of(signature.returns))))
 
 
-def of_workflow(workflow: Workflow) -> tuple[str | None, str | None]:
+def of_workflow(workflow: AnyWorkflow) -> tuple[str | None, str | None]:
     """The schemas of what a workflow takes and returns. A timeline has none: its steps' hints speak for themselves.
 
     The first one also tells the engine how long clean-up may take after a cancel, if that is limited, and the plan of a

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, overload
 
 from . import _values
 from ._host import current
 from .durations import Duration
 from .errors import Failure, typed
 from .steps import RetryOption, call_by_text, options_of
-from .workflows import Workflow
+from .workflows import AnyWorkflow, Workflow
+
+R = TypeVar("R")
 
 
 async def call_step(
@@ -31,14 +33,24 @@ async def call_step(
     return _values.decode(output, Any, f"the output of step '{step}'")
 
 
-async def run_workflow(workflow: Workflow | str, input: Any = None, *, id: str | None = None) -> Any:
+@overload
+async def run_workflow(workflow: Workflow[..., R], input: Any = None, *, id: str | None = None) -> R: ...
+
+
+@overload
+async def run_workflow(workflow: str, input: Any = None, *, id: str | None = None) -> Any: ...
+
+
+async def run_workflow(workflow: AnyWorkflow | str, input: Any = None, *, id: str | None = None) -> Any:
     """Runs a workflow as a child and yields its output; it is cancelled with this one.
 
     # Raises
-    Failure when the child fails.
+    Failure when the child fails; of kind `conflict` when an execution that another call or a client started has its id.
     """
     name = workflow if isinstance(workflow, str) else workflow.name
     text = _values.encode(input, f"the input of workflow '{name}'")
+    if not isinstance(workflow, str):
+        return await workflow.call(text, id)
     try:
         output = await current().run_workflow(workflow, text, id)
     except Failure as failure:
@@ -46,8 +58,12 @@ async def run_workflow(workflow: Workflow | str, input: Any = None, *, id: str |
     return _values.decode(output, Any, f"the output of workflow '{name}'")
 
 
-async def start_workflow(workflow: Workflow | str, input: Any = None, *, id: str | None = None) -> str:
-    """Starts an execution that outlives this one and yields its id."""
+async def start_workflow(workflow: AnyWorkflow | str, input: Any = None, *, id: str | None = None) -> str:
+    """Starts an execution that outlives this one and yields its id.
+
+    # Raises
+    Failure of kind `conflict` when an execution that another call or a client started has that id.
+    """
     name = workflow if isinstance(workflow, str) else workflow.name
     return await current().start_workflow(workflow, _values.encode(input, f"the input of workflow '{name}'"), id)
 

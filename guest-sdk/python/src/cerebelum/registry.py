@@ -9,7 +9,7 @@ from .errors import DefinitionError
 
 if TYPE_CHECKING:
     from .steps import AnyStep
-    from .workflows import Workflow
+    from .workflows import AnyWorkflow
 
 
 class Registry:
@@ -17,7 +17,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.steps: dict[str, AnyStep] = {}
-        self.workflows: dict[str, Workflow] = {}
+        self.workflows: dict[str, AnyWorkflow] = {}
         # Names that are defined in two places, which a component does not allow.
         self.doubles: list[str] = []
         self.hosts: list[str] = []
@@ -28,7 +28,7 @@ class Registry:
         self._note_double("step", step.name, self.steps.get(step.name), step)
         self.steps[step.name] = step
 
-    def add_workflow(self, workflow: Workflow) -> None:
+    def add_workflow(self, workflow: AnyWorkflow) -> None:
         """Takes in a workflow."""
         self._note_double("workflow", workflow.name, self.workflows.get(workflow.name), workflow)
         self.workflows[workflow.name] = workflow

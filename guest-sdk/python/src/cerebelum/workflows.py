@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from . import _values
 from ._envelope import opened
@@ -13,7 +13,7 @@ from ._signature import Signature
 from ._tasks import named
 from .context import Context
 from .durations import Duration, optional_ms
-from .errors import Failure, SerializationError, WorkflowDefinitionError
+from .errors import Failure, SerializationError, WorkflowDefinitionError, typed
 from .registry import check_name, registry
 from .results import ExecutionResult
 
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from .timeline.builder import Definition
     from .timeline.validate import ValidationReport
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-class Workflow:
-    """A workflow: run it with `await it.execute(inputs)`, or as a child with `await it(context, inputs)`."""
+
+class Workflow(Generic[P, R]):
+    """A workflow: run it with `await it.execute(inputs)`, or as a child with `await it(context, order)`."""
 
     def __init__(
         self,
@@ -39,6 +42,8 @@ class Workflow:
         self.cancel_grace_ms = optional_ms(cancel_grace, "cancel_grace")
         self.is_timeline = not inspect.iscoroutinefunction(function)
         self.signature = Signature(function)
+        # How a workflow calls it as a child; the one parameter of a timeline's function is the timeline's builder.
+        self._call_signature = _timeline_signature(name) if self.is_timeline else self.signature
         self.summary = inspect.getdoc(function)
         self._definition: Definition | None = None
         self.__name__ = name
@@ -80,16 +85,30 @@ class Workflow:
 
         return report(self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Runs the workflow as a child execution of the running one and yields its output.
+
+        A timeline takes one input, which may be left out. `run_workflow(…, id=…)` gives the child an id of its own.
+
+        # Raises
+        Failure when it fails, TypeError for wrong arguments.
+        """
+        rest, keywords = self._call_signature.without_context(args, kwargs, f"workflow '{self.name}'")
+        input = self._call_signature.encode(rest, keywords, f"the input of workflow '{self.name}'")
+        return named(self.call(input), self.name)
+
+    async def call(self, input: str, id: str | None = None) -> R:
+        """Runs the workflow as a child on JSON text, under this id if there is one.
 
         # Raises
         Failure when it fails.
         """
-        from .calls import run_workflow
-
-        rest, keywords = self.signature.without_context(args, kwargs, f"workflow '{self.name}'")
-        return named(run_workflow(self, *rest, **keywords), self.name)
+        try:
+            output = await current().run_workflow(self, input, id)
+        except Failure as failure:
+            raise typed(failure) from None
+        result: R = _values.decode(output, self._call_signature.returns, f"the output of workflow '{self.name}'")
+        return result
 
     async def execute(
         self,
@@ -155,14 +174,32 @@ class Workflow:
             raise Failure(str(error), kind="invalid-output", retryable=False) from None
 
 
+AnyWorkflow: TypeAlias = "Workflow[Any, Any]"
+
+
+class Decorator(Protocol):
+    """`@workflow(…)`: an async function keeps its parameters and its result, a timeline has neither."""
+
+    @overload
+    def __call__(self, function: Callable[[Any], None], /) -> Workflow[..., Any]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Workflow[P, R]: ...
+
+
+# The timeline comes first: what an untyped function returns fits both.
 @overload
-def workflow(function: Callable[..., Any], /) -> Workflow: ...
+def workflow(function: Callable[[Any], None], /) -> Workflow[..., Any]: ...
+
+
+@overload
+def workflow(function: Callable[P, Awaitable[R]], /) -> Workflow[P, R]: ...
 
 
 @overload
 def workflow(
     *, name: str | None = None, core_url: str | None = None, cancel_grace: Duration | None = None
-) -> Callable[[Callable[..., Any]], Workflow]: ...
+) -> Decorator: ...
 
 
 def workflow(
@@ -172,7 +209,7 @@ def workflow(
     name: str | None = None,
     core_url: str | None = None,
     cancel_grace: Duration | None = None,
-) -> Workflow | Callable[[Callable[..., Any]], Workflow]:
+) -> Any:
     """Makes a function a workflow.
 
     `async def name(context, inputs)` runs steps with ordinary control flow; `def name(wf)` describes a timeline
@@ -189,10 +226,10 @@ def workflow(
     WorkflowDefinitionError when the function cannot be a workflow.
     """
 
-    def define(function: Callable[..., Any]) -> Workflow:
+    def define(function: Callable[..., Any]) -> AnyWorkflow:
         called = name or str(getattr(function, "__name__", "workflow"))
         check_name("workflow", called)
-        made = Workflow(function, called, core_url, cancel_grace)
+        made: AnyWorkflow = Workflow(function, called, core_url, cancel_grace)
         problems = made.signature.problems() if not made.is_timeline else _timeline_problems(made)
         if problems:
             raise WorkflowDefinitionError(made.name, problems)
@@ -202,8 +239,17 @@ def workflow(
     return define if function is None else define(function)
 
 
-def _timeline_problems(made: Workflow) -> list[str]:
+def _timeline_problems(made: AnyWorkflow) -> list[str]:
     if len(made.signature.names) == 1:
         return []
     hint = "an async workflow is `async def`, a timeline takes exactly one parameter: `def flow(wf)`"
     return [f"takes {made.signature.names}; {hint}"]
+
+
+def _timeline_signature(name: str) -> Signature:
+    """The signature by which a timeline is called as a child: one input, which may be left out."""
+
+    async def timeline(context: Context, inputs: Any = None, /) -> Any: ...
+
+    timeline.__name__ = name
+    return Signature(timeline)

@@ -22,13 +22,13 @@ from .world import World
 
 if TYPE_CHECKING:
     from .._host import Host
-    from ..workflows import Workflow
+    from ..workflows import AnyWorkflow
 
 __all__ = ["Asked", "anonymous", "execute"]
 
 
 async def execute(
-    workflow: Workflow,
+    workflow: AnyWorkflow,
     inputs: Any,
     *,
     execution_id: str | None = None,

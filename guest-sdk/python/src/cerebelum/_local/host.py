@@ -16,7 +16,7 @@ from .stepping import run_poll, run_step
 
 if TYPE_CHECKING:
     from ..steps import AnyStep
-    from ..workflows import Workflow
+    from ..workflows import AnyWorkflow
     from .executions import Execution
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class LocalHost:
         timeout_s = limits.timeout_s(timeout_ms)
         return await self._call("signal", name, lambda _: self.execution.signals.wait(name, timeout_s))
 
-    async def run_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
+    async def run_workflow(self, workflow: AnyWorkflow | str, input: str, id: str | None) -> str:
         """Runs a child to its end."""
         target = self.world.workflow(workflow)
 
@@ -108,7 +108,7 @@ class LocalHost:
 
         return await self._call("child", target.name, child)
 
-    async def start_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
+    async def start_workflow(self, workflow: AnyWorkflow | str, input: str, id: str | None) -> str:
         """Starts an execution that outlives this one."""
         target = self.world.workflow(workflow)
 

@@ -23,7 +23,7 @@ from .stepping import StepRun, Target
 
 if TYPE_CHECKING:
     from ..steps import AnyStep
-    from ..workflows import Workflow
+    from ..workflows import AnyWorkflow
     from .host import LocalHost
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ class World:
             return Target(name, instead or unreachable)
         return Target(name, instead or found.run, found.options)
 
-    def workflow(self, workflow: Workflow | str) -> Target:
+    def workflow(self, workflow: AnyWorkflow | str) -> Target:
         """What a workflow's name stands for.
 
         # Raises
@@ -129,7 +129,7 @@ class World:
         """What bounds a step's stretches here."""
         return timeout_ms
 
-    def instead(self, sort: str, name: str, found: AnyStep | Workflow | None) -> Body | None:
+    def instead(self, sort: str, name: str, found: AnyStep | AnyWorkflow | None) -> Body | None:
         """The replacement of a step or workflow."""
         return None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..steps import AnyStep
-    from ..workflows import Workflow
+    from ..workflows import AnyWorkflow
 
 
 class BuildError(CerebelumError):
@@ -54,7 +54,7 @@ class Worker:
     ) -> None:
         await self.client.close()
 
-    def register_workflow(self, workflow: Workflow) -> None:
+    def register_workflow(self, workflow: AnyWorkflow) -> None:
         """Registers a workflow: the file that defines it becomes a component of the file's name."""
         self._register(workflow)
 

@@ -24,6 +24,7 @@ from .world import Stage
 if TYPE_CHECKING:
     from .._local.executions import Execution
     from ..steps import AnyStep
+    from ..workflows import AnyWorkflow
 
 ID = "local"
 
@@ -45,7 +46,7 @@ class Local:
         self._start = start.replace(tzinfo=timezone.utc) if start and start.tzinfo is None else start
         self._script = Script(seed=seed)
 
-    def replace(self, what: AnyStep | Workflow | str, instead: Any) -> Local:
+    def replace(self, what: AnyStep | AnyWorkflow | str, instead: Any) -> Local:
         """Puts something in the place of a step or workflow.
 
         Args:
@@ -113,7 +114,7 @@ class Local:
         self._script.is_hibernating = True
         return self
 
-    def run(self, workflow: Workflow, inputs: Any = None, *, execution_id: str = ID) -> Run:
+    def run(self, workflow: AnyWorkflow, inputs: Any = None, *, execution_id: str = ID) -> Run:
         """Runs a workflow to its end, or until it waits for something that nothing in this world brings about.
 
         # Raises
@@ -124,7 +125,7 @@ class Local:
         text = _values.encode(inputs, f"the input of workflow '{workflow.name}'")
         return self._run(lambda stage: stage.workflow(workflow), text, execution_id)
 
-    async def run_async(self, workflow: Workflow, inputs: Any = None, *, execution_id: str = ID) -> Run:
+    async def run_async(self, workflow: AnyWorkflow, inputs: Any = None, *, execution_id: str = ID) -> Run:
         """The same in an async test. It runs on a loop of its own, in a thread."""
         return await asyncio.to_thread(self.run, workflow, inputs, execution_id=execution_id)
 
@@ -198,6 +199,6 @@ def in_another_thread(play: Callable[[], Run]) -> Run:
     return runs[0]
 
 
-def name_of(what: AnyStep | Workflow | str) -> str:
+def name_of(what: AnyStep | AnyWorkflow | str) -> str:
     """The name of a step or workflow."""
     return what if isinstance(what, str) else what.name

@@ -14,7 +14,7 @@ from .journal import Outcome
 
 if TYPE_CHECKING:
     from ..steps import AnyStep
-    from ..workflows import Workflow
+    from ..workflows import AnyWorkflow
     from .guest import Guest
 
 
@@ -58,12 +58,12 @@ class ReplayHost:
         """Waits for a signal."""
         return str(await self._call(f"signal '{name}'", lambda: self._host.await_signal(name, timeout_ms)))
 
-    async def run_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
+    async def run_workflow(self, workflow: AnyWorkflow | str, input: str, id: str | None) -> str:
         """Runs a child to its end."""
         what = f"workflow '{name_of(workflow)}' with {input}"
         return str(await self._call(what, lambda: self._host.run_workflow(workflow, input, id)))
 
-    async def start_workflow(self, workflow: Workflow | str, input: str, id: str | None) -> str:
+    async def start_workflow(self, workflow: AnyWorkflow | str, input: str, id: str | None) -> str:
         """Starts an execution that outlives this one."""
         what = f"the start of workflow '{name_of(workflow)}' with {input}"
         return str(await self._call(what, lambda: self._host.start_workflow(workflow, input, id)))
@@ -112,6 +112,6 @@ class ReplayHost:
             raise
 
 
-def name_of(called: AnyStep | Workflow | str) -> str:
+def name_of(called: AnyStep | AnyWorkflow | str) -> str:
     """The name of a step or workflow."""
     return called if isinstance(called, str) else called.name

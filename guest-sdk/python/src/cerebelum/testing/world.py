@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .._local.host import LocalHost
     from .._local.stepping import StepRun
     from ..steps import AnyStep
-    from ..workflows import Workflow
+    from ..workflows import AnyWorkflow
 
 DEADLOCK = "the guest waits, but for no call that is open: nothing can wake it"
 # Waits that only the outside world can end.
@@ -57,7 +57,7 @@ class Stage(World):
         """None: code takes no time by this clock, and waits do not count."""
         return None
 
-    def instead(self, sort: str, name: str, found: AnyStep | Workflow | None) -> Body | None:
+    def instead(self, sort: str, name: str, found: AnyStep | AnyWorkflow | None) -> Body | None:
         """What the test put in the place of a step or workflow."""
         place = (sort, name)
         failing = self.script.failing.get(name) if sort == "step" else None

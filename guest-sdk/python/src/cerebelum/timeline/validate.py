@@ -9,7 +9,7 @@ from .builder import draft
 from .checks import problems_of
 
 if TYPE_CHECKING:
-    from ..workflows import Workflow
+    from ..workflows import AnyWorkflow
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ValidationReport:
         return "\n".join(lines) or "no problems"
 
 
-def report(workflow: Workflow) -> ValidationReport:
+def report(workflow: AnyWorkflow) -> ValidationReport:
     """All errors and warnings of a workflow; those of an `async def` show only when it runs."""
     if not workflow.is_timeline:
         return ValidationReport()
