@@ -55,7 +55,7 @@ async def execute(
     world = World(approve)
     try:
         target = world.workflow(workflow)
-        execution = world.start(target, text, execution_id, None)
+        execution = world.start(target, text, execution_id)
     except Failure as failure:
         raise ValueError(failure.message) from None
     send_all(execution, signals or {})
@@ -87,7 +87,8 @@ async def until_ended(world: World, execution: Execution) -> None:
             await running.ended()
         raise
     for other in world.executions.values():
-        if other.failure is not None and other is not execution and other.parent is None:
+        is_awaited = other.started_by is not None and other.started_by.is_awaited
+        if other.failure is not None and other is not execution and not is_awaited:
             logging.getLogger("cerebelum").warning("execution %s %s: %s", other.id, other.status, other.failure.message)
 
 

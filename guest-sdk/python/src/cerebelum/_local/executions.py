@@ -13,7 +13,7 @@ from .._states import ExecutionState
 from ..errors import Failure, cancellation_failure
 from ..results import ExecutionResult, FailureInfo
 from . import limits
-from .host import LocalHost
+from .host import Call, LocalHost
 from .scopes import Continued, spawn
 from .stepping import Target
 
@@ -69,13 +69,14 @@ class Signals:
 class Execution:
     """A workflow that runs, or has run."""
 
-    def __init__(self, world: World, target: Target, input: str, id: str, parent: Execution | None) -> None:
+    def __init__(self, world: World, target: Target, input: str, id: str, started_by: Call | None = None) -> None:
         self.world = world
         self.target = target
         self.workflow = target.name
         self.input = input
         self.id = limits.execution_id(id)
-        self.parent = parent
+        # None when a client started it.
+        self.started_by = started_by
         self.run = 1
         self.seed = blake2b(self.id.encode(), digest_size=32).digest()
         self.signals = Signals()

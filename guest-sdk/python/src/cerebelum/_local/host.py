@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._host import Approval, ApprovalRequest, HttpRequest, HttpResponse, Info, PollPolicy, StepOptions
@@ -12,7 +13,7 @@ from ..errors import Failure
 from . import limits
 from .people import ask
 from .scopes import Continued, Scope, spawn
-from .stepping import run_poll, run_step
+from .stepping import Target, run_poll, run_step
 
 if TYPE_CHECKING:
     from ..steps import AnyStep
@@ -29,6 +30,21 @@ class Waiting:
         self.sort = sort
         self.name = name
         self.outcome = outcome
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that starts an execution: its place in the execution that makes it."""
+
+    execution_id: str
+    run: int
+    path: str
+    # Whether it waits for the end.
+    is_awaited: bool
+
+    def is_same(self, other: Call) -> bool:
+        """Whether both are the same call, made once or by several attempts of a step."""
+        return (self.execution_id, self.run, self.path) == (other.execution_id, other.run, other.path)
 
 
 class LocalHost:
@@ -103,8 +119,7 @@ class LocalHost:
         target = self.world.workflow(workflow)
 
         async def child(path: str) -> str:
-            execution = self.world.start(target, input, id or self._child_id(path), self.execution)
-            return await execution.awaited()
+            return await self.start(target, input, id, Call(self.execution.id, self.run, path, True)).awaited()
 
         return await self._call("child", target.name, child)
 
@@ -113,7 +128,7 @@ class LocalHost:
         target = self.world.workflow(workflow)
 
         async def start(path: str) -> str:
-            return self.world.start(target, input, id or self._child_id(path), None).id
+            return self.start(target, input, id, Call(self.execution.id, self.run, path, False)).id
 
         return await self._call("start", target.name, start)
 
@@ -146,6 +161,14 @@ class LocalHost:
         if value.startswith(("{", "[")):
             raise limits.invalid(f"the attribute '{name}' is a text, number, boolean or null")
         self.execution.attributes[name] = value
+
+    def start(self, target: Target, input: str, id: str | None, call: Call) -> Execution:
+        """Starts an execution for one of this scope's calls, under an id that follows from the call if none is given.
+
+        # Raises
+        Failure of kind `conflict` when the id is taken.
+        """
+        return self.world.start_child(target, input, id or self._child_id(call.path), call)
 
     def child(self, path: str, step: str, attempt: int, timeout_ms: int | None) -> LocalHost:
         """The host of one attempt of a step that this scope calls."""

@@ -6,7 +6,7 @@ from .._host import HttpRequest, HttpResponse, StepOptions
 from ..errors import ContextError
 from ..steps import AnyStep
 from .executions import Execution
-from .host import LocalHost
+from .host import Call, LocalHost
 from .scopes import Body
 from .stepping import Target
 from .world import World
@@ -22,6 +22,10 @@ class Outside(LocalHost):
     async def run_step(self, step: AnyStep | str, input: str, options: StepOptions) -> str:
         """Runs a step to its end."""
         return await super().run_step(step, input, options)
+
+    def start(self, target: Target, input: str, id: str | None, call: Call) -> Execution:
+        """Starts an execution as a client does: the same start again is answered with the one that is there."""
+        return self.world.start(target, input, id or self._child_id(call.path))
 
     async def fetch(self, request: HttpRequest) -> HttpResponse:
         """Sends a request, which only workflows must not."""
@@ -41,4 +45,4 @@ async def _nothing(_: str) -> str:
 
 
 _body: Body = _nothing
-OUTSIDE = Outside(Execution(World(), Target("anonymous", _body), "null", "anonymous", None))
+OUTSIDE = Outside(Execution(World(), Target("anonymous", _body), "null", "anonymous"))

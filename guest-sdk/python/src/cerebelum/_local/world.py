@@ -24,7 +24,7 @@ from .stepping import StepRun, Target
 if TYPE_CHECKING:
     from ..steps import AnyStep
     from ..workflows import AnyWorkflow
-    from .host import LocalHost
+    from .host import Call, LocalHost
 
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ class World:
         self._one_at_a_time: asyncio.Lock | None = None
         self._began_s, self._origin_s = time.time(), time.monotonic()
 
-    def start(self, target: Target, input: str, id: str | None, parent: Execution | None) -> Execution:
-        """Starts an execution. The same start again is answered with the one that is there.
+    def start(self, target: Target, input: str, id: str | None) -> Execution:
+        """Starts an execution for a client. The same start again is answered with the one that is there.
 
         # Raises
         Failure of kind `conflict` when the id is taken by something else.
@@ -51,12 +51,32 @@ class World:
         id = limits.execution_id(id or fresh_id())
         there = self.executions.get(id)
         if there is None:
-            there = self.executions[id] = Execution(self, target, input, id, parent)
-            there.begin()
-        elif there.workflow != target.name or json.loads(there.input) != json.loads(input):
+            return self._begin(Execution(self, target, input, id))
+        if there.workflow != target.name or json.loads(there.input) != json.loads(input):
             message = f"an execution '{id}' exists with another workflow or input"
             raise Failure(message, kind="conflict", retryable=False)
         return there
+
+    def start_child(self, target: Target, input: str, id: str, call: Call) -> Execution:
+        """Starts an execution for a call of another one. The same call again, by the next attempt of a step, is
+        answered with the one that is there.
+
+        # Raises
+        Failure of kind `conflict` when the id belongs to an execution that a client or another call started.
+        """
+        id = limits.execution_id(id)
+        there = self.executions.get(id)
+        if there is None:
+            return self._begin(Execution(self, target, input, id, call))
+        if there.started_by is None or not there.started_by.is_same(call):
+            message = f"the execution id `{id}` is taken by another execution"
+            raise Failure(message, kind="conflict", retryable=False)
+        return there
+
+    def _begin(self, execution: Execution) -> Execution:
+        self.executions[execution.id] = execution
+        execution.begin()
+        return execution
 
     def step(self, step: AnyStep | str) -> Target:
         """What a step's name stands for.

@@ -160,7 +160,7 @@ class Local:
 async def played(stage: Stage, target: Target, input: str, id: str) -> Run:
     """Plays a test's script, from the start to the end."""
     loop, script = asyncio.get_running_loop(), stage.script
-    stage.main = execution = stage.start(target, input, id, None)
+    stage.main = execution = stage.start(target, input, id)
     for after_ms, name, data in script.signals:
         send(loop, execution, after_ms, name, data)
     if script.cancel_ms is not None:
