@@ -282,6 +282,15 @@ def test_a_step_can_be_run_alone() -> None:
         Local().run_step(charge)
 
 
+def test_a_step_is_not_run_as_a_workflow_nor_a_workflow_as_a_step() -> None:
+    with pytest.raises(TypeError, match="'charge' is a step: use run_step"):
+        Local().run(charge, 500)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="'sell' is a workflow: use run"):
+        Local().run_step(sell, 500)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="run takes a workflow, run_step a step, not 'sell'"):
+        Local().run("sell")  # type: ignore[arg-type]
+
+
 def test_clean_up_after_a_cancel_takes_as_long_as_the_workflow_allows(hibernating: bool) -> None:
     @step
     async def undo(context: Context) -> None:

@@ -118,8 +118,10 @@ class Local:
         """Runs a workflow to its end, or until it waits for something that nothing in this world brings about.
 
         # Raises
-        TypeError when the input is not JSON, WorkflowDefinitionError when the workflow has problems.
+        TypeError when the input is not JSON or this is not a workflow, WorkflowDefinitionError when the workflow has
+        problems.
         """
+        refuse_other(workflow, Workflow)
         if workflow.is_timeline:
             _ = workflow.definition
         text = _values.encode(inputs, f"the input of workflow '{workflow.name}'")
@@ -133,8 +135,9 @@ class Local:
         """Runs a step as if a workflow had called it, with its retries. Arguments are those besides the context.
 
         # Raises
-        TypeError for wrong arguments.
+        TypeError for wrong arguments, and when this is not a step.
         """
+        refuse_other(step, Step)
         text = step.signature.encode(args, kwargs, f"the input of step '{step.name}'")
 
         async def call(input: str) -> str:
@@ -197,6 +200,21 @@ def in_another_thread(play: Callable[[], Run]) -> Run:
     if errors:
         raise errors[0]
     return runs[0]
+
+
+def refuse_other(given: object, wanted: type[AnyStep] | type[AnyWorkflow]) -> None:
+    """A check of what is to be run.
+
+    # Raises
+    TypeError that names the right method, when it is not of the wanted sort.
+    """
+    if isinstance(given, wanted):
+        return
+    if isinstance(given, Step):
+        raise TypeError(f"'{given.name}' is a step: use run_step")
+    if isinstance(given, Workflow):
+        raise TypeError(f"'{given.name}' is a workflow: use run")
+    raise TypeError(f"run takes a workflow, run_step a step, not {given!r}")
 
 
 def name_of(what: AnyStep | AnyWorkflow | str) -> str:
