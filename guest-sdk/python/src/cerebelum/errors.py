@@ -161,7 +161,16 @@ def make_permanent(error: BaseException) -> None:
 
 def is_permanent(error: BaseException) -> bool:
     """Whether another attempt cannot help. An exit would be repeated, and a missing module stays missing."""
+    if isinstance(error, Failure):
+        return not _whole(error).retryable
     return isinstance(error, (SystemExit, ModuleNotFoundError)) or bool(getattr(error, "_is_permanent", False))
+
+
+def misuse(message: str) -> TypeError:
+    """An exception for a call that is written wrongly: no attempt makes it right."""
+    error = TypeError(message)
+    make_permanent(error)
+    return error
 
 
 def cancellation_failure(is_cancelled: bool) -> Failure:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
 from . import _values
 from ._host import PollPolicy, current
 from ._tasks import named
 from .durations import Duration, SecondsDuration, from_seconds, ms, optional_ms
-from .errors import Failure, PollTimeout, typed
+from .errors import Failure, PollTimeout, misuse, typed
 from .steps import AnyStep, Step, refuse_step
 
 P = ParamSpec("P")
@@ -92,16 +92,37 @@ class _Poll:
         PollTimeout, and what a check raises.
         """
         if "condition" in options:
+            _refuse_unknown(options, ("condition", *SCHEDULE))
             return _decorator(**options)
         check = args[0] if args else options.pop("check_fn", None)
         if not callable(check):
-            raise TypeError("poll takes a function to call, or @poll(condition=…) a condition")
+            raise misuse("poll takes a function to call, or @poll(condition=…) a condition")
         if isinstance(check, Step):
+            if "success_condition" in options or "on_attempt" in options:
+                raise misuse("a check that is a step answers ready(value) or not_yet(seen) itself: no condition here")
+            _refuse_unknown(options, SCHEDULE)
             return named(_driven(check, args[1:], **options), "poll")
+        if args[1:]:
+            raise misuse("poll calls a function without arguments: poll(lambda: check(order))")
+        _refuse_unknown(options, (*SCHEDULE, "success_condition", "on_attempt"))
         return named(_in_place(check, **options), "poll")
 
 
 poll = _Poll()
+
+# The options that every form of a poll has.
+SCHEDULE = ("interval", "max_attempts", "timeout")
+
+
+def _refuse_unknown(options: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Checks the names of options.
+
+    # Raises
+    TypeError, which is permanent, with the first unknown name and the known ones.
+    """
+    for name in options:
+        if name not in known:
+            raise misuse(f"poll does not know '{name}'; it knows {', '.join(known)}")
 
 
 def _policy(interval: Duration, max_attempts: int, timeout: Duration | None) -> PollPolicy:
@@ -117,13 +138,7 @@ async def _driven(
     interval: Duration = INTERVAL_MS,
     max_attempts: int = ATTEMPTS_MAX,
     timeout: Duration | None = None,
-    success_condition: None = None,
-    on_attempt: None = None,
 ) -> Any:
-    if success_condition is not None or on_attempt is not None:
-        raise TypeError(
-            "a check that is a step answers ready(value) or not_yet(seen) itself: no success_condition here"
-        )
     policy = _policy(interval, max_attempts, timeout)
     input = check.signature.encode(args, {}, f"the input of step '{check.name}'")
     try:
