@@ -13,6 +13,7 @@ from .errors import (
     ExecutionError,
     Failure,
     PollTimeout,
+    SignalTimeout,
     StepError,
 )
 from .polls import not_yet, poll, ready
@@ -111,6 +112,7 @@ __all__ = [
     "Failure",
     "PollTimeout",
     "RetryPolicy",
+    "SignalTimeout",
     "StepError",
     "approval",
     "call_step",

@@ -94,11 +94,12 @@ def problems(signature: Signature) -> list[str]:
         return [f"its type hints cannot be resolved ({error}): define or import the name at module level"]
     found = []
     for name in signature.parameter_names:
-        found += [f"parameter '{name}'{at}: {why}" for at, why in _unfit(shape_of(hints.get(name, Any)))]
-    return found + [f"what it returns{at}: {why}" for at, why in _unfit(shape_of(hints.get("return", Any)))]
+        found += [f"parameter '{name}'{at}: {why}" for at, why in unfit(shape_of(hints.get(name, Any)))]
+    return found + [f"what it returns{at}: {why}" for at, why in unfit(shape_of(hints.get("return", Any)))]
 
 
-def _unfit(shape: Shape) -> list[tuple[str, str]]:
+def unfit(shape: Shape) -> list[tuple[str, str]]:
+    """The parts of a shape that JSON cannot become: where each is, and why."""
     found: list[tuple[str, str]] = []
     seen: set[int] = set()
     left = [("", shape)]

@@ -60,8 +60,12 @@ class ApprovalRejected(Failure):
     """A person said no; the message is the reason."""
 
 
-class ApprovalTimeout(Failure):
-    """No answer came in time."""
+class ApprovalTimeout(Failure, TimeoutError):
+    """No answer came in time (kind `approval-timeout`)."""
+
+
+class SignalTimeout(Failure, TimeoutError):
+    """No signal came in time (kind `timeout`)."""
 
 
 class PollTimeout(Failure, TimeoutError):

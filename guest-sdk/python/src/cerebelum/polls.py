@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, overload
 
-from . import _values
+from ._hints import check_hint, told
 from ._host import PollPolicy, current
 from ._tasks import named
 from .durations import Duration, SecondsDuration, from_seconds, ms, optional_ms
@@ -16,6 +16,7 @@ from .steps import AnyStep, Step, refuse_step
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 INTERVAL_MS = 5_000
 ATTEMPTS_MAX = 30
@@ -37,6 +38,31 @@ def not_yet(seen: Any = None) -> dict[str, Any]:
 
 class _Poll:
     """`await poll(check, interval=5000)`, or `@poll(condition=…, interval=5)` under `@step`."""
+
+    @overload
+    def __call__(
+        self,
+        check_fn: AnyStep,
+        /,
+        *args: Any,
+        interval: Duration = INTERVAL_MS,
+        max_attempts: int = ATTEMPTS_MAX,
+        timeout: Duration | None = None,
+        returns: type[T],
+    ) -> Coroutine[Any, Any, T]: ...
+
+    # Hints that are no class, such as `Terms | None`.
+    @overload
+    def __call__(
+        self,
+        check_fn: AnyStep,
+        /,
+        *args: Any,
+        interval: Duration = INTERVAL_MS,
+        max_attempts: int = ATTEMPTS_MAX,
+        timeout: Duration | None = None,
+        returns: Any,
+    ) -> Coroutine[Any, Any, Any]: ...
 
     @overload
     def __call__(
@@ -86,10 +112,12 @@ class _Poll:
             timeout: the same sort of duration, from the start of the poll; tested before each check but the first.
             success_condition: whether a result ends the poll; its truth when left out.
             on_attempt: called after each check with its number and result.
+            returns: for a step: the type of the value that it answers `ready` with; plain JSON when left out.
             condition: makes it a decorator that runs the body again until the condition holds.
 
         # Raises
-        PollTimeout, and what a check raises.
+        PollTimeout, what a check raises, and Failure of kind `schema-mismatch` when a step's value does not have the
+        type that `returns` asks for. TypeError for options that it does not know.
         """
         if "condition" in options:
             _refuse_unknown(options, ("condition", *SCHEDULE))
@@ -100,8 +128,11 @@ class _Poll:
         if isinstance(check, Step):
             if "success_condition" in options or "on_attempt" in options:
                 raise misuse("a check that is a step answers ready(value) or not_yet(seen) itself: no condition here")
-            _refuse_unknown(options, SCHEDULE)
+            _refuse_unknown(options, (*SCHEDULE, "returns"))
+            check_hint(options.get("returns", Any), "poll", "returns")
             return named(_driven(check, args[1:], **options), "poll")
+        if "returns" in options:
+            raise misuse("returns is for polls of a check step: a function that polls in place returns what it returns")
         if args[1:]:
             raise misuse("poll calls a function without arguments: poll(lambda: check(order))")
         _refuse_unknown(options, (*SCHEDULE, "success_condition", "on_attempt"))
@@ -138,6 +169,7 @@ async def _driven(
     interval: Duration = INTERVAL_MS,
     max_attempts: int = ATTEMPTS_MAX,
     timeout: Duration | None = None,
+    returns: Any = Any,
 ) -> Any:
     policy = _policy(interval, max_attempts, timeout)
     input = check.signature.encode(args, {}, f"the input of step '{check.name}'")
@@ -145,7 +177,7 @@ async def _driven(
         output = await current().poll(check, input, policy)
     except Failure as failure:
         raise typed(failure) from None
-    return _values.decode(output, Any, f"the output of step '{check.name}'")
+    return told(output, returns, f"the value of step '{check.name}'")
 
 
 async def _in_place(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from . import _values
+from . import _hints, _values
 from ._approvers import with_approvers
 from ._host import ApprovalRequest, current
 from ._tasks import named
 from .durations import Duration, SecondsDuration, from_seconds, ms, optional_ms
-from .errors import Failure, typed
+from .errors import Failure, SignalTimeout, typed
 from .steps import refuse_step
 
 P = ParamSpec("P")
@@ -97,11 +98,38 @@ class _Approval:
     @overload
     def __call__(
         self,
+        title: str,
+        /,
+        *,
+        data: Any = None,
+        kind: str = "manual",
+        schema: builtins.type[T],
+        approvers: Sequence[str] | None = None,
+        timeout: Duration | None = None,
+    ) -> Coroutine[Any, Any, Approved[T]]: ...
+
+    # Hints that are no class, such as `Terms | None`.
+    @overload
+    def __call__(
+        self,
+        title: str,
+        /,
+        *,
+        data: Any = None,
+        kind: str = "manual",
+        schema: Any,
+        approvers: Sequence[str] | None = None,
+        timeout: Duration | None = None,
+    ) -> Coroutine[Any, Any, Approved[Any]]: ...
+
+    @overload
+    def __call__(
+        self,
         /,
         *,
         type: str = "manual",
         data: Any = None,
-        schema: Mapping[str, Any] | None = None,
+        schema: Any = None,
         approvers: Sequence[str] | None = None,
         timeout: Duration | None = None,
         timeout_minutes: float | None = None,
@@ -114,7 +142,7 @@ class _Approval:
         *,
         data: Any = None,
         kind: str = "manual",
-        schema: Mapping[str, Any] | None = None,
+        schema: Any = None,
         approvers: Sequence[str] | None = None,
         timeout: Duration | None = None,
         type: str = "manual",
@@ -126,7 +154,7 @@ class _Approval:
             title: the question.
             data: JSON for the person to look at.
             kind: a word for the sort of approval.
-            schema: JSON Schema that the answer must satisfy.
+            schema: the type of the answer, a dataclass for example; or a JSON Schema that it must satisfy.
             approvers: those who may answer, at most 32: names of tokens' owners, or `role:ROLE`. Each of them needs the
                 right to answer questions besides; without a list, that right is enough.
             timeout: from the question on, also over restarts: a timedelta, text such as `"3d"`, or a number of
@@ -136,8 +164,9 @@ class _Approval:
 
         # Raises
         ApprovalRejected when the person says no, ApprovalTimeout when no answer comes in time, Failure of kind
-        `invalid-argument` when the list of approvers is not valid.
+        `invalid-argument` when the list of approvers is not valid, TypeError when the schema is not.
         """
+        _check_schema(schema)
         if title is not None:
             return named(_ask(kind, title, data, (schema, approvers), timeout), "approval")
         if timeout is not None and timeout_minutes is not None:
@@ -150,6 +179,7 @@ class _Approval:
 approval = _Approval()
 
 
+@overload
 async def wait_for_approval(
     approval_type: str = "manual",
     data: Any = None,
@@ -159,12 +189,51 @@ async def wait_for_approval(
     schema: Mapping[str, Any] | None = None,
     approvers: Sequence[str] | None = None,
     timeout: Duration | None = None,
+) -> Approved[Any]: ...
+
+
+@overload
+async def wait_for_approval(
+    approval_type: str = "manual",
+    data: Any = None,
+    timeout_ms: int | None = None,
+    *,
+    title: str | None = None,
+    schema: type[T],
+    approvers: Sequence[str] | None = None,
+    timeout: Duration | None = None,
+) -> Approved[T]: ...
+
+
+@overload
+async def wait_for_approval(
+    approval_type: str = "manual",
+    data: Any = None,
+    timeout_ms: int | None = None,
+    *,
+    title: str | None = None,
+    schema: Any,
+    approvers: Sequence[str] | None = None,
+    timeout: Duration | None = None,
+) -> Approved[Any]: ...
+
+
+async def wait_for_approval(
+    approval_type: str = "manual",
+    data: Any = None,
+    timeout_ms: int | None = None,
+    *,
+    title: str | None = None,
+    schema: Any = None,
+    approvers: Sequence[str] | None = None,
+    timeout: Duration | None = None,
 ) -> Approved[Any]:
     """The same as `approval`, with the parameters in the order of the original Cerebelum.
 
     # Raises
     ApprovalRejected, ApprovalTimeout.
     """
+    _check_schema(schema)
     limit = timeout if timeout is not None else timeout_ms
     return await _ask(approval_type, title or f"{approval_type} approval", data, (schema, approvers), limit)
 
@@ -173,10 +242,12 @@ async def _ask(
     kind: str,
     title: str,
     data: Any,
-    answer: tuple[Mapping[str, Any] | None, Sequence[str] | None],
+    answer: tuple[Any, Sequence[str] | None],
     timeout: Duration | None,
 ) -> Approved[Any]:
-    schema = with_approvers(*answer)
+    wanted, approvers = answer
+    hint, schema = (Any, wanted) if wanted is None or isinstance(wanted, Mapping) else (wanted, _schema_of(wanted))
+    schema = with_approvers(schema, approvers)
     request = ApprovalRequest(
         kind=kind,
         title=title,
@@ -188,14 +259,51 @@ async def _ask(
         approval = await current().await_approval(request)
     except Failure as failure:
         raise typed(failure) from None
-    return Approved(_values.decode(approval.data, Any, "an approval"), approval.by, approval.comment)
+    return Approved(_hints.told(approval.data, hint, f"the answer to '{title}'"), approval.by, approval.comment)
 
 
-async def wait_for_signal(name: str, timeout: Duration | None = None) -> Any:
+def _check_schema(schema: Any) -> None:
+    if schema is not None and not isinstance(schema, Mapping):
+        _hints.check_hint(schema, "approval", "schema")
+
+
+def _schema_of(hint: Any) -> dict[str, Any] | None:
+    from ._schema import of_hint
+
+    return of_hint(hint)
+
+
+@overload
+async def wait_for_signal(name: str, timeout: Duration | None = None) -> Any: ...
+
+
+@overload
+async def wait_for_signal(name: str, timeout: Duration | None = None, *, returns: type[T]) -> T: ...
+
+
+# Hints that are no class, such as `Payment | None`.
+@overload
+async def wait_for_signal(name: str, timeout: Duration | None = None, *, returns: Any) -> Any: ...
+
+
+async def wait_for_signal(name: str, timeout: Duration | None = None, *, returns: Any = Any) -> Any:
     """Waits for a signal of that name and yields its data. Signals that arrive early are queued.
 
+    Args:
+        name: the signal's name.
+        timeout: from the call on, also over restarts: a timedelta, text such as `"3d"`, or a number of milliseconds.
+        returns: the type of the data, a dataclass for example; plain JSON when left out.
+
     # Raises
-    Failure of kind `timeout`.
+    SignalTimeout, Failure of kind `schema-mismatch` when the data does not have that type.
     """
-    text = await current().await_signal(name, optional_ms(timeout, "a signal's timeout"))
-    return _values.decode(text, Any, f"signal '{name}'")
+    _hints.check_hint(returns, "wait_for_signal", "returns")
+    try:
+        text = await current().await_signal(name, optional_ms(timeout, "a signal's timeout"))
+    except Failure as failure:
+        if failure.kind != "timeout":
+            raise
+        raise SignalTimeout(
+            failure.message, kind=failure.kind, details=failure.details, retryable=failure.retryable
+        ) from None
+    return _hints.told(text, returns, f"signal '{name}'")
