@@ -10,6 +10,17 @@ from . import _values
 from ._host import Host, current
 from .errors import Failure
 
+# The levels of log lines, by the words for them.
+LEVELS = {
+    "debug": "debug",
+    "info": "info",
+    "warn": "warn",
+    "warning": "warn",
+    "error": "error",
+    "critical": "error",
+    "fatal": "error",
+}
+
 
 @dataclass(frozen=True)
 class Context:
@@ -53,8 +64,18 @@ class Context:
         self._at().progress(max(0, min(100, int(percent))), message)
 
     def log(self, message: str, level: str = "info") -> None:
-        """A line for the log; level is `debug`, `info`, `warn` or `error`. A rerun does not repeat it."""
-        self._at().log(level, message)
+        """A line for the log; level is `debug`, `info`, `warn` or `error`. A rerun does not repeat it.
+
+        The words of Python's logging mean the same: `warning` is `warn`, `critical` and `fatal` are `error`.
+
+        # Raises
+        Failure of kind `invalid-argument` for another level.
+        """
+        meant = LEVELS.get(level)
+        if meant is None:
+            message = f"there is no log level {level!r}: use debug, info, warn or error"
+            raise Failure(message, kind="invalid-argument", retryable=False)
+        self._at().log(meant, message)
 
     def set_attribute(self, name: str, value: str | int | float | bool | None) -> None:
         """Sets an attribute that lists can be filtered by. Workflows only.

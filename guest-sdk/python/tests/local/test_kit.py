@@ -254,6 +254,30 @@ def test_a_run_tells_what_happened() -> None:
     assert run.attributes == {"stage": "copying", "copied": 1}
 
 
+def test_log_levels_are_the_engines_or_those_of_pythons_logging(hibernating: bool) -> None:
+    @workflow
+    async def flow(context: Context) -> Any:
+        for level in ("debug", "info", "warn", "warning", "error", "critical", "fatal"):
+            context.log(level, level)
+        await sleep("1s")
+        with pytest.raises(Failure) as refused:
+            context.log("lost", "severe")
+        return [refused.value.kind, refused.value.message, refused.value.retryable]
+
+    local = Local()
+    run = (local.hibernating() if hibernating else local).run(flow)
+    assert run.output == ["invalid-argument", "there is no log level 'severe': use debug, info, warn or error", False]
+    assert [(line.level, line.message) for line in run.logs] == [
+        ("debug", "debug"),
+        ("info", "info"),
+        ("warn", "warn"),
+        ("warn", "warning"),
+        ("error", "error"),
+        ("error", "critical"),
+        ("error", "fatal"),
+    ]
+
+
 def test_children_and_what_was_started_belong_to_the_run() -> None:
     @workflow
     async def child(context: Context, length: int) -> int:
