@@ -163,6 +163,9 @@ async def test_a_failed_execution_says_at_which_step_and_why(client: ExecutionCl
     assert (result.failure.kind, result.failure.retryable) == ("unknown", True)
     status = await execution.status()
     assert status.error == result.error
+    [listed] = [one async for one in client.all_executions() if one.execution_id == execution.execution_id]
+    assert listed.failure is not None
+    assert (listed.failure.kind, listed.error, listed.waits_for) == ("unknown", result.error, None)
     assert [(step.name, step.error) for step in status.steps] == [("misbehave", result.error)]
 
 
@@ -196,6 +199,10 @@ async def test_a_yes_carries_its_terms(client: ExecutionClient, world: World) ->
     execution = await client.start("approval", {"base_url": world.url, "version": "py-1.2", "timeout_ms": 600_000})
     status = await state_reached(client, execution.execution_id, ExecutionState.WAITING_FOR_APPROVAL)
     assert [(wait.kind, wait.name, wait.scope) for wait in status.waiting_on] == [("approval", "Publish py-1.2?", "")]
+    [listed] = [one async for one in client.all_executions() if one.execution_id == execution.execution_id]
+    assert listed.waits_for is not None
+    assert (listed.waits_for.kind, listed.waits_for.name, listed.other_waits) == ("approval", "Publish py-1.2?", 0)
+    assert listed.failure is None
     (asked,) = await client.approvals(execution.execution_id)
     assert (asked.title, asked.kind, asked.data, asked.state) == ("Publish py-1.2?", "release", "py-1.2", "open")
     assert asked.deadline == asked.requested_at + timedelta(minutes=10)

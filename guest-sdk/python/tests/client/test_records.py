@@ -30,6 +30,8 @@ RUNNING = ExecutionStatus(
     run=1,
     events=0,
     parent=None,
+    waits_for=None,
+    other_waits=0,
     inputs=None,
     output=None,
     failure=None,
@@ -111,6 +113,30 @@ def test_moments_are_exact_to_the_millisecond_up_to_the_last_one() -> None:
     summary = pb.Summary(status="running", started_at=pb.Timestamp(seconds=253_402_300_799, nanos=999_000_000))
     started = _reading.summary(summary).started_at
     assert started == datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=timezone.utc)
+
+
+def test_a_summary_says_what_is_waited_for_and_why_it_failed() -> None:
+    since = pb.Timestamp(seconds=int(START.timestamp()), nanos=678_000_000)
+    waiting = pb.WaitingOn(kind="signal", name="paid", scope="", since=since)
+    failure = pb.Failure(kind="exception", message="gone", details='{"type":"KeyError"}', retryable=True)
+    summary = _reading.summary(
+        pb.Summary(status="parked", waits_for=waiting, other_waits=2, failure=failure, started_at=since)
+    )
+    assert summary.waits_for == WaitingOn("signal", "paid", "", START, None, None, None)
+    assert summary.other_waits == 2
+    assert summary.failure == FailureInfo("exception", "gone", {"type": "KeyError"}, retryable=True)
+    assert (summary.failure.type, summary.error) == ("KeyError", "gone")
+    working = _reading.summary(pb.Summary(status="running", started_at=since))
+    assert (working.waits_for, working.other_waits, working.failure, working.error) == (None, 0, None, None)
+
+
+def test_a_status_has_the_whole_failure_and_not_that_of_a_list() -> None:
+    short, whole = pb.Failure(kind="exception", message="go"), pb.Failure(kind="exception", message="gone for good")
+    summary = pb.Summary(status="failed", failure=short)
+    status = _reading.status(pb.ExecutionStatus(summary=summary, failure=whole))
+    assert status.error == "gone for good"
+    cancelled = pb.ExecutionStatus(summary=pb.Summary(status="cancelled"), failure=whole)
+    assert _reading.status(cancelled).error == "gone for good"
 
 
 def test_a_python_failure_shows_type_and_traceback() -> None:

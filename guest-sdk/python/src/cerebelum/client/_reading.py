@@ -17,10 +17,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 def status(message: pb.ExecutionStatus) -> records.ExecutionStatus:
     """An execution in full."""
     return records.ExecutionStatus(
-        **_summary_fields(message.summary),
+        **_summary_fields(message.summary) | {"failure": _failure(message)},
         inputs=decode(message.input),
         output=decode(message.output),
-        failure=_failure(message),
         waiting_on=tuple(map(_waiting_on, message.waiting_on)),
         progress=tuple(map(_progress, message.progress)),
         steps=tuple(map(_step, message.steps)),
@@ -104,6 +103,9 @@ def _summary_fields(message: pb.Summary) -> dict[str, Any]:
         "run": message.run,
         "events": message.events,
         "parent": message.parent if message.HasField("parent") else None,
+        "waits_for": _waiting_on(message.waits_for) if message.HasField("waits_for") else None,
+        "other_waits": message.other_waits,
+        "failure": _failure(message),
     }
 
 
@@ -136,7 +138,7 @@ def _step(message: pb.Step) -> records.StepStatus:
     )
 
 
-def _failure(message: pb.ExecutionStatus | pb.Step) -> FailureInfo | None:
+def _failure(message: pb.ExecutionStatus | pb.Summary | pb.Step) -> FailureInfo | None:
     if not message.HasField("failure"):
         return None
     failure = message.failure

@@ -125,6 +125,14 @@ class ExecutionSummary:
     """How many events its history has."""
     parent: str | None
     """The execution that started it."""
+    waits_for: WaitingOn | None
+    """What it waits for: of several calls, the one that matters most to a person. None while it works or is held, and
+    once it has ended. A long name is cut, and a poll has no last value."""
+    other_waits: int
+    """How many other calls it waits for, without the steps and requests that are under way."""
+    failure: FailureInfo | None
+    """Why it failed or is parked. In a list it is short: the beginning of the message, and of an exception its type in
+    the details."""
 
     @property
     def workflow_name(self) -> str:
@@ -135,6 +143,11 @@ class ExecutionSummary:
     def completed_at(self) -> datetime | None:
         """When it ended, however it did."""
         return self.ended_at
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, was cancelled or is parked, in one line."""
+        return self.failure.message if self.failure else None
 
     @property
     def has_ended(self) -> bool:
@@ -150,13 +163,11 @@ class ExecutionSummary:
 
 @dataclass(frozen=True)
 class ExecutionStatus(ExecutionSummary):
-    """An execution in full."""
+    """An execution in full, with the whole failure, also of one that was cancelled."""
 
     inputs: Any
     output: Any
     """What the workflow returned, when it completed."""
-    failure: FailureInfo | None
-    """Why it failed, was cancelled or is parked."""
     waiting_on: tuple[WaitingOn, ...]
     progress: tuple[Progress, ...]
     steps: tuple[StepStatus, ...]
@@ -164,11 +175,6 @@ class ExecutionStatus(ExecutionSummary):
     than 10,000 events or 4 MiB, those that are open or among its end."""
     earlier_events: int = 0
     """How many events came before that end."""
-
-    @property
-    def error(self) -> str | None:
-        """Why it failed, was cancelled or is parked, in one line."""
-        return self.failure.message if self.failure else None
 
     @property
     def completed_steps(self) -> tuple[StepStatus, ...]:
