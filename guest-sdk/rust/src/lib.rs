@@ -56,7 +56,10 @@ pub use cerebelum_macros::data;
 /// Options: `name = "…"`, `retry(max_attempts = 3, delay = "1s", backoff = 2.0, max_delay = "5m", jitter = 0.2)`
 /// (shown with the defaults), `timeout = "30s"` for each stretch between durable waits, `deadline = "1h"` for the whole.
 pub use cerebelum_macros::step;
-/// Makes an `async fn name(ctx: Context, input: I) -> Result<O>` a workflow. Option: `name = "…"`.
+/// Makes an `async fn name(ctx: Context, input: I) -> Result<O>` a workflow.
+///
+/// Options: `name = "…"`, `cancel_grace = "5m"`, how long its clean-up may take after a cancel: as long as it needs when
+/// left out.
 pub use cerebelum_macros::workflow;
 
 pub use context::Context;
