@@ -37,7 +37,7 @@ pub const fn days(count: u64) -> Duration {
     Duration::from_secs(count.saturating_mul(86_400))
 }
 
-/// A duration: a [`Duration`], or a text such as `"500ms"`, `"5s"`, `"1m30s"`, `"2h"`, `"3d"`.
+/// A duration: a [`Duration`], or a text such as `"500ms"`, `"5s"`, `"1m30s"`, `"2h"`, `"3d"`, `"2w"`.
 ///
 /// A call that was given an invalid text fails with kind `invalid-argument`.
 pub trait IntoDuration {
@@ -70,8 +70,9 @@ mod tests {
             assert_eq!(text.into_ms().unwrap(), ms, "{text}");
         }
         assert_eq!(days(3).into_ms().unwrap(), "3d".into_ms().unwrap());
+        assert_eq!(days(15).into_ms().unwrap(), "2w1d".into_ms().unwrap());
         assert_eq!(Duration::from_nanos(1).into_ms().unwrap(), 1);
-        for text in ["", "5", "s", "5 s", "-5s", "5x", "999999999999d"] {
+        for text in ["", "5", "s", "5 s", "-5s", "5x", "999999999999d", "99999999999w"] {
             assert!(text.into_ms().is_err(), "{text}");
         }
     }

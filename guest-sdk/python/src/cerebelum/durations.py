@@ -63,5 +63,5 @@ def _ms_of_text(text: str, what: str) -> int:
     """Milliseconds of a text such as `1h30m`: the same texts that workflows in Rust and the command line take."""
     parts = PART.findall(text)
     if not parts or "".join(map("".join, parts)) != text.strip() or any(unit not in UNITS_MS for _, unit in parts):
-        raise ValueError(f"{what} cannot be {text!r}: write '500ms', '5s', '1m30s', '2h' or '3d'")
+        raise ValueError(f"{what} cannot be {text!r}: write '500ms', '5s', '1m30s', '2h', '3d' or '2w'")
     return sum(int(number) * UNITS_MS[unit] for number, unit in parts)

@@ -35,7 +35,7 @@ def test_durations_are_read_as_written(duration: Duration, expected: int) -> Non
 
 @pytest.mark.parametrize("text", ["", "30", "s", "30 s", "1.5s", "30S", "1y", "-1s", "30sx", "five"])
 def test_text_that_is_not_a_duration_is_refused_with_examples(text: str) -> None:
-    with pytest.raises(ValueError, match=r"a sleep cannot be .*: write '500ms', '5s', '1m30s', '2h' or '3d'"):
+    with pytest.raises(ValueError, match=r"a sleep cannot be .*: write '500ms', '5s', '1m30s', '2h', '3d' or '2w'"):
         ms(text, "a sleep")
 
 

@@ -1,9 +1,9 @@
-//! Durations as people write them: `500ms`, `5s`, `1m30s`, `2h`, `3d`.
+//! Durations as people write them: `500ms`, `5s`, `1m30s`, `2h`, `3d`, `2w`.
 // The SDK includes this file too, so that a literal in an attribute and a text at run time mean the same.
 
 /// Milliseconds in a text such as `1h30m`.
 pub(crate) fn parse_ms(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is no duration: write `500ms`, `5s`, `1m30s`, `2h` or `3d`");
+    let wrong = || format!("`{text}` is no duration: write `500ms`, `5s`, `1m30s`, `2h`, `3d` or `2w`");
     let (mut rest, mut sum) = (text.trim(), 0_u64);
     if rest.is_empty() {
         return Err(wrong());
@@ -19,6 +19,7 @@ pub(crate) fn parse_ms(text: &str) -> Result<u64, String> {
             "m" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
+            "w" => 604_800_000,
             _ => return Err(wrong()),
         };
         rest = &rest[letters..];
