@@ -276,7 +276,8 @@ pub(crate) struct Start {
     pub(crate) input: String,
     /// The execution's id, 1 to 128 of `A-Z a-z 0-9 . _ : -`; drawn when left out
     ///
-    /// The same id with the same workflow and input answers with the existing execution.
+    /// The same id with the same workflow and input answers with the existing execution: nothing is started, and the other
+    /// options are not applied.
     #[arg(long)]
     pub(crate) id: Option<String>,
     /// An attribute that lists can be filtered by; V is a JSON scalar, else a string

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cerebelum_history::{
     ExecutionId, ExecutionOptions, Identity, Json, Message, NAME_BYTES_MAX, Seed, SpanContext, Timestamp, TraceRecord,
-    Verb, check_inbox, planted,
+    Verb, WAIT_MS_MAX, check_inbox, planted,
 };
 use cerebelum_store::{Act, Chunk, Command, ExecutionKey, ExecutionRow};
 
@@ -43,6 +43,9 @@ impl TenantEngine {
             cancel_grace_ms: found.cancel_grace_ms,
             ..ExecutionOptions::default()
         };
+        if request.delay_ms > WAIT_MS_MAX {
+            return Err(ApiError::Invalid("an execution begins within a year: the delay is longer".to_owned()));
+        }
         let attributes: BTreeMap<String, Json> = request.attributes.into_iter().collect();
         cerebelum_history::check_attributes(&attributes).map_err(ApiError::Invalid)?;
         let command = StartCommand {

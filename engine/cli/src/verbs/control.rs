@@ -38,7 +38,7 @@ impl Control {
 
     const fn done(self) -> &'static str {
         match self {
-            Self::Cancel => "is being cancelled; its clean-up code runs now",
+            Self::Cancel => "is being cancelled; if it has begun, its clean-up code runs now",
             Self::Terminate => "is being terminated; none of its code runs any more",
             Self::Pause => "is being paused: running attempts finish, nothing new starts",
             Self::Resume { .. } => "is resumed",

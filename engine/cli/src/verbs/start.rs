@@ -1,12 +1,14 @@
 //! Starts executions, and shows their status and their result.
 
 use cerebelum_history::Status;
+use cerebelum_server::proto::Summary;
 use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
 use crate::args::{Start, StatusOf};
 use crate::client::{Client, has_ended};
 use crate::exit::{CliError, Code, Outcome};
+use crate::out;
 use crate::render::{Now, RenderOptions, STEPS_SHOWN, execution, failure_line};
 use crate::values;
 
@@ -21,8 +23,13 @@ impl ApiCommand {
             delay_ms: args.delay.map_or(0, |span| span.ms),
             deadline_ms: args.deadline.map(|span| span.ms),
         };
+        let has_own_id = request.execution_id.is_some();
         let mut client = self.client().await?;
         let summary = start(&mut client, request).await?;
+        if has_own_id && (summary.ended_at.is_some() || summary.events > 1) {
+            let Summary { execution_id: id, status, .. } = &summary;
+            out::note(&format!("{id} exists already and is {status}: nothing was started, no option was applied"));
+        }
         if args.wait {
             let status = client.ended(&summary.execution_id).await?;
             self.show(&status, STEPS_SHOWN)?;

@@ -99,6 +99,8 @@ fn wrong_usage_is_exit_2() {
     for line in &lines[1..] {
         check(&mut cerebelum(line), 2);
     }
+    let (_, err) = check(&mut cerebelum("start w --input ada@example.com"), 2);
+    assert!(err.contains(r#"a text has quotes: '"ada@example.com"'"#), "{err}");
 }
 
 #[test]
@@ -184,6 +186,11 @@ fn a_new_project_builds_is_tested_and_runs_anywhere() {
     let (out, _) = check(&mut running.ask("history v --json"), 0);
     assert!(out.lines().all(|line| line.starts_with(r#"{"position":"#)), "{out}");
     assert!(check(&mut running.ask("watch v"), 0).0.contains("completed with"));
+    let (out, err) = check(running.ask("start visit --id v --delay 1h --input -").stdin(input()), 0);
+    assert_eq!(out, "v\n");
+    assert!(err.contains("v exists already and is completed: nothing was started"), "{err}");
+    let (_, err) = check(running.ask("start visit --delay 400d --input -").stdin(input()), 2);
+    assert!(err.contains("begins within a year"), "{err}");
     check(running.ask("start visit").current_dir(folder.path()), 2);
     check(&mut running.ask("delete v"), 0);
     check(&mut running.ask("status v"), 3);
