@@ -246,6 +246,11 @@ pub enum EventData {
         #[serde(rename = "o")]
         ordinal: u32,
         response: Option<HttpResponse>,
+        /// The status of a response that was dropped, if the status says that the request failed: what follows from the
+        /// failure has to be known after the step has ended (see [`reopening`](crate::reopening())). Events of earlier
+        /// versions do not have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
     },
     /// There was no response.
     FetchFailed {
@@ -365,10 +370,20 @@ impl EventData {
             Self::StepCompleted { ordinal, .. } => Self::StepCompleted { ordinal, output: None },
             Self::PollCompleted { ordinal, attempts, .. } => Self::PollCompleted { ordinal, value: None, attempts },
             Self::SignalReceived { ordinal, .. } => Self::SignalReceived { ordinal, data: None },
-            Self::FetchCompleted { ordinal, .. } => Self::FetchCompleted { ordinal, response: None },
+            Self::FetchCompleted { ordinal, .. } => {
+                Self::FetchCompleted { ordinal, response: None, status: self.error_status() }
+            }
             Self::ChildCompleted { ordinal, .. } => Self::ChildCompleted { ordinal, output: None },
             other => other,
         }
+    }
+
+    /// The status of the response, if the event is a response and its status says that the request failed.
+    #[must_use]
+    pub fn error_status(&self) -> Option<u16> {
+        let Self::FetchCompleted { response, status, .. } = self else { return None };
+        let status = response.as_ref().map(|response| response.status).or(*status)?;
+        Some(status).filter(|status| *status >= 400)
     }
 
     /// Whether [`EventData::without_values`] leaves out any value.
@@ -426,8 +441,10 @@ mod tests {
             assert!(!gone.as_str().contains("null"), "{gone}");
             assert!(gone.as_str().starts_with(&format!(r#"{{"ordinal":1,"not_kept":["{name}"]"#)), "{gone}");
         }
-        let gone = EventData::FetchCompleted { ordinal: 7, response: None }.fields();
+        let gone = EventData::FetchCompleted { ordinal: 7, response: None, status: None }.fields();
         assert_eq!(gone.as_str(), r#"{"ordinal":7,"not_kept":["response"]}"#);
+        let gone = EventData::FetchCompleted { ordinal: 7, response: None, status: Some(503) }.fields();
+        assert_eq!(gone.as_str(), r#"{"ordinal":7,"not_kept":["response"],"status":503}"#);
     }
 
     #[test]

@@ -442,7 +442,7 @@ impl EventData {
             Self::ChildCompleted { ordinal, output } => (*ordinal, value(output)),
             Self::ChildAccepted { ordinal, id } => (*ordinal, Outcome::Started(id.clone())),
             Self::ApprovalReceived { ordinal, approval } => (*ordinal, Outcome::Approved(approval.clone())),
-            Self::FetchCompleted { ordinal, response } => (*ordinal, Outcome::Responded(response.clone()?)),
+            Self::FetchCompleted { ordinal, response, .. } => (*ordinal, Outcome::Responded(response.clone()?)),
             Self::StepFailed { ordinal, failure, .. }
             | Self::PollFailed { ordinal, failure, .. }
             | Self::FetchFailed { ordinal, failure }

@@ -53,13 +53,15 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HttpResponse;
 
     #[test]
     fn what_is_shown_can_be_read_back() {
         for data in [
             EventData::ExecutionPaused,
             EventData::SleepStarted { ordinal: 7, duration_ms: 5 },
-            EventData::FetchCompleted { ordinal: 7, response: None },
+            EventData::FetchCompleted { ordinal: 7, response: None, status: None },
+            EventData::FetchCompleted { ordinal: 7, response: None, status: Some(503) },
         ] {
             let Value::Object(fields) = serde_json::from_str(data.fields().as_str()).unwrap() else {
                 panic!("{data:?}")
@@ -69,5 +71,25 @@ mod tests {
             assert_eq!(read, Some(event));
         }
         assert_eq!(Event::from_shown(Timestamp(3), &Scope::root(), "OfTomorrow", Map::new()), None);
+    }
+
+    #[test]
+    fn of_a_dropped_response_only_the_status_of_a_failure_is_kept() {
+        for (status, kept) in
+            [(200, None), (302, None), (399, None), (400, Some(400)), (404, Some(404)), (503, Some(503))]
+        {
+            let response = HttpResponse { status, headers: Vec::new(), body: b"because".to_vec() };
+            let whole = EventData::FetchCompleted { ordinal: 1, response: Some(response), status: None };
+            let gone = whole.clone().without_values();
+            assert_eq!(gone, EventData::FetchCompleted { ordinal: 1, response: None, status: kept });
+            assert_eq!((whole.error_status(), gone.error_status()), (kept, kept));
+            assert_eq!(gone.clone().without_values(), gone, "dropping twice drops no more");
+            let event = Event { at: Timestamp(1), scope: Scope::root(), data: gone };
+            assert_eq!(Event::decode(&Event::encode([&event])).unwrap(), [event]);
+        }
+        let of_before = r#"[{"t":1,"f":{"FetchCompleted":{"o":1,"response":null}}}]"#;
+        let read = Event::decode(of_before).unwrap();
+        assert_eq!(read[0].data, EventData::FetchCompleted { ordinal: 1, response: None, status: None });
+        assert_eq!(Event::encode(&read), of_before);
     }
 }

@@ -276,8 +276,8 @@ fn is_shown(shown: &proto::Event, durable: &Event) -> bool {
 fn without_values(fields: &str) -> serde_json::Value {
     let mut fields: serde_json::Value = serde_json::from_str(fields).unwrap_or_default();
     if let Some(members) = fields.as_object_mut() {
-        // A value that is no longer kept is named instead of shown.
-        for name in ["output", "value", "data", "response", "not_kept"] {
+        // A value that is no longer kept is named instead of shown, and of a response the status of a failure stays.
+        for name in ["output", "value", "data", "response", "status", "not_kept"] {
             members.remove(name);
         }
     }

@@ -133,7 +133,7 @@ impl Execution {
         let ordinal = name.ordinal;
         self.note_value(&name.scope);
         let data = match result {
-            Ok(response) => EventData::FetchCompleted { ordinal, response: Some(response) },
+            Ok(response) => EventData::FetchCompleted { ordinal, response: Some(response), status: None },
             Err(failure) => EventData::FetchFailed { ordinal, failure },
         };
         self.record(now.at, &name.scope, data);
