@@ -261,7 +261,7 @@ fn ends(event: &Event) -> Option<u32> {
 }
 
 /// The place of a call that was cut off and is issued anew. The call still counts among those that were issued by then.
-const ISSUED_ANEW: u64 = u64::MAX;
+pub(crate) const ISSUED_ANEW: u64 = u64::MAX;
 
 /// Forgets the last outcome of this call and what followed its delivery, as [`EventData::ExecutionReopened`] says.
 ///

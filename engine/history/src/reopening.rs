@@ -1,10 +1,13 @@
 //! Which call of a failed execution can be opened again, and whether that is safe.
 
+mod steps;
+
 use std::collections::HashMap;
 
 use crate::event::{Event, EventData};
-use crate::journal::{Recorded, reopen};
-use crate::{CallName, Execution, Failure, Moment, Outcome, Scope, kind};
+use crate::journal::{ISSUED_ANEW, Recorded, reopen};
+use crate::{CallName, Execution, Failure, Moment, Outcome, kind};
+use steps::{StepScopes, WentOn};
 
 /// How strictly a request to reopen a failed execution is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub enum Reopening {
     Safe(u32),
     /// The code went on after this call of the workflow had failed. What it did then cannot be undone.
     Unsafe {
-        /// The call that would be opened again.
+        /// The call that would be opened again, or 0 as in [`Reopening::Safe`].
         call: u32,
         /// The failed call to which the code reacted, in words.
         failed: String,
@@ -71,10 +74,13 @@ impl Execution {
 /// the workflow tolerates would always be chosen ahead of the others.
 ///
 /// Replay forgets what followed the delivery of the reopened call's failure. That is safe as long as the code did
-/// nothing in response to it. It is unsafe if the workflow issued any call afterwards (a compensation, say), or if the
-/// failed step itself went on after one of its own calls had failed, see `StepScopes`. Calls that were issued before
-/// the failure are harmless, whatever became of them since: they keep their outcomes, or are issued again if they were
-/// cut off.
+/// nothing in response to it. It is unsafe if the workflow issued any call afterwards (a compensation, say). Calls that
+/// were issued before the failure are harmless, whatever became of them since: they keep their outcomes, or are issued
+/// again if they were cut off. In particular, a signal or an approval that timed out has timed out for good: a workflow
+/// that took its timeout for an ordinary branch goes on in that branch.
+///
+/// Steps start over: the one that is opened again, and those that were cut off. That is unsafe if such a step went on
+/// after a failure of its own; the rule is in `reopening/steps.rs`.
 #[must_use]
 pub fn reopening(history: &[Event]) -> Reopening {
     let Some(EventData::ExecutionFailed { failure: end }) = history.last().map(|event| &event.data) else {
@@ -94,26 +100,42 @@ pub fn reopening(history: &[Event]) -> Reopening {
     let failures: Vec<Failed<'_>> = failures(&recorded).collect();
     let is_the_very = |failed: &&Failed<'_>| failed.failure == *end;
     let has_the_very = failures.iter().any(|failed| is_the_very(&failed));
+    let inside = StepScopes::of(history);
     match end.kind.as_str() {
-        kind::DEADLINE if !has_the_very => return Reopening::Safe(0),
+        kind::DEADLINE if !has_the_very => {
+            let later = started_over(&recorded, 0, &inside);
+            return later.map_or(Reopening::Safe(0), |later| harmful(0, later));
+        }
         kind::HISTORY_LIMIT | kind::CALL_LIMIT | kind::ATTRIBUTE_LIMIT if !has_the_very => return Reopening::Nothing,
         _ => {}
     }
     let candidates = failures.iter().filter(|failed| !has_the_very || is_the_very(failed));
-    let inside = StepScopes::of(history);
     let judged = candidates.map(|failed| {
-        let later =
-            failed.later.map(|event| (failed.event(&recorded), event)).or_else(|| inside.went_on(failed.ordinal));
-        (failed.ordinal, later)
+        let later = failed.later.map(|event| (failed.issue(&recorded), event));
+        (failed.ordinal, later.or_else(|| started_over(&recorded, failed.ordinal, &inside)))
     });
     let times = |ordinal: u32| reopened.get(&ordinal).copied().unwrap_or(0);
     match judged.min_by_key(|(ordinal, later)| (later.is_some(), times(*ordinal))) {
         None => Reopening::Nothing,
         Some((call, None)) => Reopening::Safe(call),
-        Some((call, Some((failed, later)))) => {
-            Reopening::Unsafe { call, failed: in_words(failed), later: in_words(later) }
-        }
+        Some((call, Some(later))) => harmful(call, later),
     }
+}
+
+fn harmful(call: u32, (failed, later): WentOn<'_>) -> Reopening {
+    Reopening::Unsafe { call, failed: in_words(failed), later: in_words(later) }
+}
+
+/// What a step did after a failure of its own, if reopening this call would start such a step over.
+fn started_over<'a>(recorded: &[Recorded<'a>], call: u32, inside: &StepScopes<'a>) -> Option<WentOn<'a>> {
+    // Most histories have no such step, and need no second look.
+    if inside.are_harmless() {
+        return None;
+    }
+    let mut again = recorded.to_vec();
+    reopen(&mut again, call, 0);
+    let mut anew = again.iter().filter(|(_, place, _)| *place == ISSUED_ANEW);
+    anew.find_map(|(event, ..)| inside.went_on(event.data.ordinal()?))
 }
 
 /// The call that a forced request opens again, see [`reopening`].
@@ -125,17 +147,18 @@ pub fn failed_call(history: &[Event]) -> Option<u32> {
 /// A call of the workflow that failed.
 struct Failed<'a> {
     ordinal: u32,
+    /// The event of the failure.
+    event: &'a Event,
     failure: Failure,
     /// The first call that the workflow issued afterwards.
     later: Option<&'a Event>,
 }
 
 impl<'a> Failed<'a> {
-    /// The event that issued the call.
-    fn event(&self, recorded: &[Recorded<'a>]) -> &'a Event {
+    /// The event that issued the call. A history that lacks it is damaged, and the failure has to do instead.
+    fn issue(&self, recorded: &[Recorded<'a>]) -> &'a Event {
         let is_issue = |event: &Event| event.data.is_issue() && event.data.ordinal() == Some(self.ordinal);
-        let issue = recorded.iter().map(|(event, ..)| *event).find(|event| is_issue(event));
-        issue.expect("a call that failed was issued")
+        recorded.iter().map(|(event, ..)| *event).find(|event| is_issue(event)).unwrap_or(self.event)
     }
 }
 
@@ -159,144 +182,10 @@ fn failures<'a>(recorded: &[Recorded<'a>]) -> impl Iterator<Item = Failed<'a>> {
                 asked = ordinal;
             }
         } else if let Some((ordinal, Outcome::Failed(failure))) = event.data.outcome() {
-            failures.push(Failed { ordinal, failure, later: None });
+            failures.push(Failed { ordinal, event, failure, later: None });
         }
     }
     failures.into_iter().rev()
-}
-
-/// What the steps of a history did after one of their own calls had failed.
-///
-/// A step that is opened again starts over and repeats its calls with the same keys, as a retry does. A server that
-/// knows the keys gives the same responses as before. A step that charges, fails to ship and then refunds would
-/// therefore ship something that is not paid for the second time.
-///
-/// A step went on if, in one attempt, a call failed and a different call was issued after it that did not fail. A
-/// repetition of the failed call is only another try, and if it succeeds, the failure no longer counts.
-#[derive(Default)]
-struct StepScopes<'a> {
-    scopes: HashMap<Scope, StepScope<'a>>,
-}
-
-#[derive(Default)]
-struct StepScope<'a> {
-    /// The calls of the current attempt, by ordinal.
-    calls: HashMap<u32, &'a Event>,
-    /// The first of these calls that failed.
-    failed: Option<&'a Event>,
-    /// The calls issued after it that have not failed.
-    later: Vec<&'a Event>,
-    /// A failed call and the call that followed it, from an earlier attempt or from a failed step inside this one.
-    went_on: Option<(&'a Event, &'a Event)>,
-}
-
-impl<'a> StepScope<'a> {
-    fn take(&mut self, event: &'a Event) {
-        let Some(ordinal) = event.data.ordinal() else { return };
-        if event.data.is_issue() {
-            self.calls.insert(ordinal, event);
-            if self.failed.is_some_and(|failed| is_effect(&event.data) && !is_repeat(&failed.data, &event.data)) {
-                self.later.push(event);
-            }
-            if matches!(event.data, EventData::CallRefused { .. }) {
-                self.failed = self.failed.or(Some(event));
-            }
-        } else if is_failure(&event.data) {
-            self.later.retain(|later| later.data.ordinal() != Some(ordinal));
-            self.failed = self.failed.or_else(|| self.calls.get(&ordinal).copied());
-        } else if event.data.outcome().is_some() && self.is_another_try(ordinal) {
-            (self.failed, self.later) = Default::default();
-        }
-    }
-
-    /// Whether this call repeats the call that failed.
-    fn is_another_try(&self, ordinal: u32) -> bool {
-        self.failed.zip(self.calls.get(&ordinal)).is_some_and(|(failed, call)| is_repeat(&failed.data, &call.data))
-    }
-
-    /// Ends the attempt.
-    fn close(&mut self) {
-        let went_on = self.failed.zip(self.later.first().copied());
-        self.went_on = self.went_on.or(went_on);
-        (self.calls, self.failed, self.later) = Default::default();
-    }
-}
-
-impl<'a> StepScopes<'a> {
-    fn of(history: &'a [Event]) -> Self {
-        let mut steps = Self::default();
-        for event in history {
-            if !event.scope.is_root() {
-                steps.scopes.entry(event.scope.clone()).or_default().take(event);
-            }
-            let Some(ordinal) = event.data.ordinal() else { continue };
-            let scope = || CallName { scope: event.scope.clone(), ordinal }.step_scope();
-            match &event.data {
-                EventData::StepStarted { .. } | EventData::StepCompleted { .. } => drop(steps.scopes.remove(&scope())),
-                EventData::StepRetried { .. } => {
-                    steps.scopes.entry(scope()).or_default().close();
-                }
-                EventData::StepFailed { .. } => steps.failed(&scope(), &event.scope),
-                _ => {}
-            }
-        }
-        steps
-    }
-
-    /// Notes that a step has failed: if it went on, its caller did too.
-    fn failed(&mut self, step: &Scope, caller: &Scope) {
-        let Some(scope) = self.scopes.get_mut(step) else { return };
-        scope.close();
-        let went_on = scope.went_on;
-        if !caller.is_root() {
-            let caller = self.scopes.entry(caller.clone()).or_default();
-            caller.went_on = caller.went_on.or(went_on);
-        }
-    }
-
-    /// The failed call and the one that followed it, in the step that this call of the workflow started.
-    fn went_on(&self, ordinal: u32) -> Option<(&'a Event, &'a Event)> {
-        let step = CallName { scope: Scope::root(), ordinal }.step_scope();
-        self.scopes.get(&step).and_then(|scope| scope.went_on)
-    }
-}
-
-/// Whether this call changes something outside the step that issues it.
-fn is_effect(issue: &EventData) -> bool {
-    matches!(
-        issue,
-        EventData::StepStarted { .. }
-            | EventData::PollStarted { .. }
-            | EventData::ApprovalRequested { .. }
-            | EventData::FetchStarted { .. }
-            | EventData::ChildStarted { .. }
-            | EventData::AttributeSet { .. }
-    )
-}
-
-fn is_failure(data: &EventData) -> bool {
-    matches!(
-        data,
-        EventData::StepFailed { .. }
-            | EventData::PollFailed { .. }
-            | EventData::FetchFailed { .. }
-            | EventData::ChildFailed { .. }
-            | EventData::ApprovalRejected { .. }
-    )
-}
-
-/// Whether the second call is a repetition of the first.
-fn is_repeat(first: &EventData, second: &EventData) -> bool {
-    match (first, second) {
-        (EventData::StepStarted { call: a, .. }, EventData::StepStarted { call: b, .. }) => a == b,
-        (EventData::PollStarted { check: a, .. }, EventData::PollStarted { check: b, .. }) => a == b,
-        (EventData::ApprovalRequested { request: a, .. }, EventData::ApprovalRequested { request: b, .. }) => a == b,
-        (EventData::ChildStarted { call: a, .. }, EventData::ChildStarted { call: b, .. }) => a == b,
-        (EventData::FetchStarted { method: a, url, .. }, EventData::FetchStarted { method: b, url: other, .. }) => {
-            (a, url) == (b, other)
-        }
-        _ => false,
-    }
 }
 
 /// A call in words: "`ship` (call 3)".

@@ -79,7 +79,7 @@ impl Reopening {
         match (self, mode) {
             (Self::Nothing, _) => Err("failed in its own code, no call did: it would fail again".to_owned()),
             (Self::Unsafe { failed, later, .. }, ReopenMode::Checked) => Err(format!(
-                "went on to {later} after {failed} had failed, and resuming would not undo that: start a new execution, \
+                "went on to {later} after {failed} had failed or was given up, and resuming would not undo that: start a new execution, \
                  or insist with `cerebelum resume {id} --force`"
             )),
             (Self::Safe(_), ReopenMode::Checked) => Ok(Message::Reopen),

@@ -9,7 +9,7 @@ use cerebelum_history::{
     reopening,
 };
 use proptest::prelude::*;
-use scene::{Scene, approval, child, fetch, name, poll, retry, scope, signal, sleep, step, step_with};
+use scene::{Scene, approval, child, name, poll, retry, scope, signal, sleep, step, step_with};
 
 /// A failure that is not retried.
 fn no(message: &str) -> Failure {
@@ -204,82 +204,61 @@ fn a_sibling_that_was_opened_again_and_completed_does_not_run_once_more() {
     assert_eq!((scene.ex.wanted(), scene.hears("")), (vec![scope("1")], vec!["2 value 1".to_owned()]));
 }
 
-/// Plays a script as a step of the workflow: `+a` calls `a`, which succeeds; `-a` calls `a`, which fails; `?a` leaves
-/// it open; `>+a` fetches; `~` sleeps; `|` ends the attempt and begins the next.
-fn play(script: &str) -> Reopening {
-    let mut scene = Scene::new();
-    scene.call("", step_with("outer", retry(9, 1, 1.0, 0.0)));
-    scene.begin("1");
-    for word in script.split(' ').filter(|word| !word.is_empty()) {
-        match word {
-            "|" => {
-                scene.ends("1", Err(scene::broken("again")));
-                scene.now += 1_000;
-                scene.ex.tick(scene.moment());
-                scene.begin("1");
-            }
-            "~" => drop(scene.call("1", sleep(10))),
-            _ if word.starts_with('>') => {
-                let ordinal = scene.call("1", fetch(&word[2..]));
-                let failed = || Err(Failure::retryable("http-connect", "nobody there"));
-                let response = cerebelum_history::HttpResponse { status: 503, headers: Vec::new(), body: Vec::new() };
-                let result = if word.starts_with(">-") { failed() } else { Ok(response) };
-                scene.ex.fetched(&name(&format!("1.{ordinal}")), result, scene.moment());
-            }
-            _ => {
-                let ordinal = scene.call("1", step(&word[1..]));
-                let inner = format!("1.{ordinal}");
-                match &word[..1] {
-                    "+" => {
-                        scene.begin(&inner);
-                        scene.ends(&inner, Ok("1"));
-                    }
-                    "-" => {
-                        scene.begin(&inner);
-                        scene.ends(&inner, Err(no("inner")));
-                    }
-                    _ => {}
-                }
-            }
+/// Lets the wait of a call of the workflow end without an answer: all waits below are for an hour.
+fn time_out(scene: &mut Scene) {
+    scene.save();
+    scene.later(3_600_000);
+}
+
+#[test]
+fn a_timeout_that_the_workflow_takes_for_a_branch_does_not_stand_in_the_way_of_what_fails_later() {
+    for wait in [signal("paid", Some(3_600_000)), approval("ok?", Some(3_600_000))] {
+        for wrapped in [false, true] {
+            let mut scene = Scene::new();
+            let begin = |scene: &mut Scene| {
+                scene.call("", wait.clone());
+                time_out(scene);
+                scene.hears("");
+                scene.call("", step("remind"));
+            };
+            begin(&mut scene);
+            complete(&mut scene, 2);
+            scene.hears("");
+            scene.call("", step("ship"));
+            fail(&mut scene, 3, 0);
+            let failure = scene.failure("");
+            assert_eq!(end(&mut scene, if wrapped { no("wrapped") } else { failure }), Reopening::Safe(3), "{wait:?}");
+            scene.reload(true);
+            scene.say(Message::Reopen);
+            scene.ex.reopen(3, scene.moment());
+            scene.begin("");
+            scene.call("", wait.clone());
+            let told = scene.hears_next("");
+            assert!(told.starts_with("1 failed") && told.ends_with("timeout"), "it has timed out for good: {told}");
         }
-        scene.hears("1");
-    }
-    scene.ends("1", Err(no("outer")));
-    let failure = scene.failure("");
-    end(&mut scene, failure)
-}
-
-#[test]
-fn a_step_that_compensated_within_itself_is_not_reopened_and_one_that_only_tried_again_is() {
-    for safe in ["", "+charge -ship", "-ship ~ -ship ~", "-ship ~ +ship +notify", ">-http://a ~ >+http://a", "-a -b"] {
-        assert_eq!(play(safe), Reopening::Safe(1), "{safe}");
-    }
-    for not in
-        ["+charge -ship +refund", "-ship ~ +refund", "-ship ?refund", ">-http://ship >+http://refund", "-a +b | ~"]
-    {
-        assert!(matches!(play(not), Reopening::Unsafe { call: 1, .. }), "{not}");
     }
 }
 
 #[test]
-fn a_step_that_caught_a_failure_within_itself_and_succeeded_is_harmless() {
-    let mut scene = Scene::new();
-    scene.call("", step("mirrors"));
-    scene.begin("1");
-    scene.call("1", step("first"));
-    scene.begin("1.1");
-    scene.ends("1.1", Err(no("away")));
-    scene.hears("1");
-    scene.call("1", step("second"));
-    scene.begin("1.2");
-    scene.ends("1.2", Ok("1"));
-    scene.hears("1");
-    scene.ends("1", Ok("1"));
-    scene.hears("");
-    scene.call("", step("ship"));
-    fail(&mut scene, 2, 0);
-    let failure = scene.failure("");
-    assert_eq!(end(&mut scene, failure), Reopening::Safe(2));
+fn a_timeout_after_which_the_workflow_compensates_and_fails_is_not_reopened() {
+    for wait in [signal("paid", Some(3_600_000)), approval("ok?", Some(3_600_000))] {
+        for wrapped in [false, true] {
+            let mut scene = Scene::new();
+            scene.call("", wait.clone());
+            time_out(&mut scene);
+            let failure = scene.failure("");
+            scene.call("", step("refund"));
+            complete(&mut scene, 2);
+            scene.hears("");
+            let found = end(&mut scene, if wrapped { no("wrapped") } else { failure });
+            assert!(matches!(found, Reopening::Unsafe { call: 1, .. }), "{wait:?}: {found:?}");
+        }
+        let mut scene = Scene::new();
+        scene.call("", wait);
+        time_out(&mut scene);
+        let failure = scene.failure("");
+        assert_eq!(end(&mut scene, failure), Reopening::Safe(1), "nothing was done about it");
+    }
 }
 
 proptest! {

@@ -37,6 +37,28 @@ pub async fn saga_in_a_step(ctx: Context, base_url: String) -> Result<String> {
     fulfil(&ctx, base_url).await
 }
 
+async fn send(ctx: &Context, url: String) -> Result<()> {
+    http::post(url).send(ctx).await?.error_for_status()?;
+    Ok(())
+}
+
+/// The same in one step that makes its requests itself.
+#[step(retry(max_attempts = 1))]
+pub async fn fulfil_by_requests(ctx: Context, base_url: String) -> Result<String> {
+    send(&ctx, format!("{base_url}/notes/charge")).await?;
+    if let Err(failed) = send(&ctx, format!("{base_url}/switch/one")).await {
+        send(&ctx, format!("{base_url}/notes/refund")).await?;
+        return Err(failed);
+    }
+    Ok("shipped".to_owned())
+}
+
+/// A saga of requests inside a step.
+#[workflow]
+pub async fn saga_of_requests(ctx: Context, base_url: String) -> Result<String> {
+    fulfil_by_requests(&ctx, base_url).await
+}
+
 /// Sleeps for a day; once it is cancelled, its clean-up waits for a signal.
 #[workflow]
 pub async fn cleaning_up_patiently(ctx: Context, base_url: String) -> Result<()> {
