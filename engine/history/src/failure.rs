@@ -67,7 +67,7 @@ impl Failure {
         struct Type {
             r#type: String,
         }
-        let of_exception = self.details.as_ref().filter(|_| self.kind == "exception");
+        let of_exception = self.details.as_ref().filter(|_| self.kind == kind::EXCEPTION);
         let kept = of_exception.and_then(|details| serde_json::from_str(details.as_str()).ok());
         let details = kept.filter(|Type { r#type }| r#type.len() <= LIST_BYTES).map(|kept| Json::of(&kept));
         let message = cut(&self.message, LIST_BYTES);
@@ -95,10 +95,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The kinds of failure that the engine itself gives. They are the same words everywhere.
+/// The kinds of failure that the engine and its SDKs give. They are the same words everywhere.
 pub mod kind {
     /// User code returned or raised a failure.
     pub const FAILURE: &str = "failure";
+    /// User code raised an exception. The details have its type and its traceback.
+    pub const EXCEPTION: &str = "exception";
     /// The guest trapped.
     pub const TRAP: &str = "trap";
     /// A stretch of a step, or an awaited signal, took too long.
@@ -155,10 +157,13 @@ pub mod kind {
     pub const HTTP_PROTOCOL: &str = "http-protocol";
     /// The response was larger than the limit for responses.
     pub const HTTP_TOO_LARGE: &str = "http-too-large";
+    /// User code took the status of a response for a failure.
+    pub const HTTP_STATUS: &str = "http-status";
 
     /// All of them.
-    pub const ALL: [&str; 29] = [
+    pub const ALL: [&str; 31] = [
         FAILURE,
+        EXCEPTION,
         TRAP,
         TIMEOUT,
         DEADLINE,
@@ -187,12 +192,30 @@ pub mod kind {
         HTTP_TIMEOUT,
         HTTP_PROTOCOL,
         HTTP_TOO_LARGE,
+        HTTP_STATUS,
     ];
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The words of the page that lists the kinds, one row for one or several of them.
+    fn documented() -> Vec<String> {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let section = page.split("\n## Failures\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+        let kinds = section.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
+        kinds.flat_map(|cell| cell.split(',').map(|word| word.trim().trim_matches('`').to_owned())).collect()
+    }
+
+    #[test]
+    fn every_kind_is_documented_and_every_documented_kind_is_known() {
+        let (mut documented, mut known) = (documented(), kind::ALL.map(str::to_owned));
+        documented.sort();
+        known.sort();
+        assert_eq!(documented, known);
+    }
 
     #[test]
     fn kind_message_and_details_are_kept_within_limits() {

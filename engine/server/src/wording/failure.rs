@@ -1,5 +1,6 @@
 //! A failure as a person sees it: one line, and the traceback as text.
 
+use cerebelum_history::kind;
 use serde_json::Value;
 
 use crate::proto;
@@ -8,7 +9,7 @@ use crate::proto;
 #[must_use]
 pub fn failure_line(failure: &proto::Failure) -> String {
     let kind = match failure.kind.as_str() {
-        "exception" => exception_type(failure).unwrap_or_else(|| failure.kind.clone()),
+        kind::EXCEPTION => exception_type(failure).unwrap_or_else(|| failure.kind.clone()),
         kind => kind.to_owned(),
     };
     match failure.message.is_empty() {
