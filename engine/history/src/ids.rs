@@ -129,8 +129,26 @@ impl fmt::Display for Digest {
 /// A scope is written as the path of ordinals that leads to it: `""` is the workflow, `3` the step that its third call
 /// started, `3.1` a step that was started by that step, `4#7` the seventh check of the poll that is call 4 (L2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
 pub struct Scope(Arc<str>);
+
+impl TryFrom<String> for Scope {
+    type Error = InvalidName;
+
+    /// A scope that was stored. Damage shows here, and not where the scope is taken apart.
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        let is_number = |digits: &str| digits.parse::<u32>().is_ok_and(|number| number.to_string() == digits);
+        let is_step = |part: &str| match part.split_once('#') {
+            Some((ordinal, round)) => is_number(ordinal) && is_number(round),
+            None => is_number(part),
+        };
+        if text.is_empty() || text.split('.').all(is_step) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidName(format!("`{}` is not a scope", text.chars().take(140).collect::<String>().escape_debug())))
+        }
+    }
+}
 
 impl Scope {
     /// The workflow's own scope.
@@ -232,6 +250,6 @@ impl FromStr for CallName {
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let (scope, ordinal) = text.rsplit_once('.').unwrap_or(("", text));
         let ordinal = ordinal.parse().map_err(|_| InvalidName(format!("`{text}` names no call")))?;
-        Ok(Self { scope: Scope::from_text(scope), ordinal })
+        Ok(Self { scope: scope.to_owned().try_into()?, ordinal })
     }
 }
