@@ -375,3 +375,13 @@ fn statuses_that_an_earlier_version_has_not_kept_are_taken_for_successes() {
     let earlier = cerebelum_history::Event::decode(&text.replace(r#","status":503"#, "")).unwrap();
     assert_eq!(reopening(&earlier), Reopening::Safe(1));
 }
+
+#[test]
+fn of_a_thousand_failures_each_is_cleared_by_its_own_success_and_of_more_none_is_trusted() {
+    let script = |failures: usize| {
+        let all = |status: u16| (0..failures).map(move |n| format!("GET/things/{n}={status}"));
+        all(503).chain(all(200)).chain(["POST/mail=200".to_owned()]).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(play(&script(1_000)), Reopening::Safe(1));
+    assert!(matches!(play(&script(1_001)), Reopening::Unsafe { call: 1, .. }));
+}

@@ -37,6 +37,9 @@ use crate::{CallName, Scope, kind};
 /// A failed call, and a call that may have changed something after it.
 pub(super) type WentOn<'a> = (&'a Event, &'a Event);
 
+/// So many failures of an attempt are compared with its later calls: all with all would be quadratic.
+const FAILURES_MAX: usize = 1_000;
+
 /// The steps of a history, by scope.
 #[derive(Default)]
 pub(super) struct StepScopes<'a> {
@@ -51,6 +54,8 @@ struct StepScope<'a> {
     effects: BTreeSet<u32>,
     /// Those that failed.
     failures: Vec<Caught<'a>>,
+    /// The first failure beyond [`FAILURES_MAX`], which no later success clears.
+    beyond: Option<Caught<'a>>,
     /// Whether an earlier attempt may have changed something.
     has_effects: bool,
     /// What an earlier attempt did after a failure, or a step that this one called.
@@ -158,8 +163,10 @@ impl<'a> StepScope<'a> {
 
     fn fail(&mut self, call: &'a Event, is_missing: bool) {
         let asked = self.calls.keys().next_back().copied().unwrap_or(0);
+        let is_full = self.failures.len() >= FAILURES_MAX;
         match self.failures.iter_mut().find(|caught| is_repeat(&caught.call.data, &call.data)) {
             Some(before) => before.is_missing &= is_missing,
+            None if is_full => drop(self.beyond.get_or_insert(Caught { call, asked, is_missing })),
             None => self.failures.push(Caught { call, asked, is_missing }),
         }
     }
@@ -170,11 +177,12 @@ impl<'a> StepScope<'a> {
             let mut effects = self.effects.range(caught.asked + 1..).filter_map(|ordinal| self.calls.get(ordinal));
             effects.find(|call| !caught.is_tried_again_by(call)).map(|later| (caught.call, *later))
         };
-        self.went_on = self.went_on.or_else(|| self.failures.iter().find_map(later));
+        self.went_on = self.went_on.or_else(|| self.failures.iter().chain(&self.beyond).find_map(later));
         self.has_effects |= !self.effects.is_empty();
         self.calls.clear();
         self.effects.clear();
         self.failures.clear();
+        self.beyond = None;
     }
 }
 
