@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cerebelum_history::{Timestamp, planted};
 
+use crate::damage::RowKind;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::error::StoreError;
@@ -137,8 +138,15 @@ pub(crate) async fn list(database: &Database, tenant: TenantId, filter: &AuditFi
         seen += rows.len();
         let is_last = rows.len() < together;
         for mut row in rows {
-            place = (row.int()?, row.int()?);
-            page.acts.extend(Some(read(place.0, &mut row)?).filter(|act| filter.takes(act)));
+            let key = row.glimpse(2);
+            let act = row.int().and_then(|at| Ok((at, row.int()?))).map_err(DbError::from).and_then(|of_act| {
+                place = of_act;
+                read(place.0, &mut row)
+            });
+            match act {
+                Ok(act) => page.acts.extend(Some(act).filter(|act| filter.takes(act))),
+                Err(error) => RowKind::new("an act in the audit", 2).left_out(&key, error),
+            }
             if page.acts.len() == limit {
                 page.cursor = Some(cursor(place));
                 return Ok(page);

@@ -7,6 +7,7 @@ use cerebelum_history::{ExecutionId, Timestamp, planted};
 
 use crate::audit::{self, Act, Actor};
 use crate::commands;
+use crate::damage::RowKind;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::error::StoreError;
@@ -185,7 +186,7 @@ pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Bu
         " from bulk_jobs j where j.tenant_id = $1 order by j.created_at desc, j.id"
     ));
     let rows = database.client(tenant).await?.rows(&ALL, &[tenant.into()]).await?;
-    rows.into_iter().map(|mut row| read(&mut row)).collect()
+    Ok(RowKind::new("a bulk job", 2).readable(rows, read))
 }
 
 /// See [`crate::BulkStore::bulk_job`].
@@ -202,12 +203,11 @@ pub(crate) async fn refusals(database: &Database, tenant: TenantId, id: &str) ->
         "select execution_id, reason from bulk_refusals where tenant_id = $1 and id = $2 order by ordinal",
     );
     let rows = database.client(tenant).await?.rows(&REFUSALS, &[tenant.into(), escape(id).into()]).await?;
-    let refusal = |mut row: Row| {
+    Ok(RowKind::new("a refusal of a bulk job", 1).readable(rows, |row| {
         let (execution, reason) = (row.text()?, unescape(&row.text()?));
         let execution = execution.parse().map_err(|_| corrupt(id, "a refusal's execution"))?;
         Ok(BulkRefusal { execution, reason })
-    };
-    rows.into_iter().map(refusal).collect()
+    }))
 }
 
 /// See [`crate::BulkStore::stop_bulk`].
@@ -244,12 +244,13 @@ pub(crate) async fn claim(database: &Database, node: Incarnation) -> Result<Vec<
         " order by row_number() over (partition by j.tenant_id order by j.created_at), j.created_at limit $2"
     ));
     static CLAIM: Statement = Statement::new(concat!("update bulk_jobs as j set owner = $1 where ", free!()));
-    let mut rows = database.background().await?.rows(&FREE, &[node.into(), TOGETHER.into()]).await?;
-    let (mut jobs, mut is_new) = (Vec::new(), false);
-    for row in &mut rows {
-        jobs.push((TenantId(row.count()?), unescape(&row.text()?)));
+    let rows = database.background().await?.rows(&FREE, &[node.into(), TOGETHER.into()]).await?;
+    let mut is_new = false;
+    let jobs = RowKind::new("a bulk job", 2).readable(rows, |row| {
+        let job = (TenantId(row.count()?), unescape(&row.text()?));
         is_new |= !row.flag()?;
-    }
+        Ok(job)
+    });
     if is_new {
         let mut session = database.write().await?;
         session.run(&CLAIM, &[node.into()]).await?;

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use cerebelum_history::Digest;
 
 use crate::audit::{self, Act};
+use crate::damage::RowKind;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::error::StoreError;
@@ -204,7 +205,7 @@ pub(crate) async fn list(database: &Database, tenant: TenantId) -> Result<Vec<Co
     );
     let mut session = database.client(tenant).await?;
     let rows = session.rows(&LIST, &[tenant.into()]).await?;
-    rows.into_iter().map(|mut row| read(&mut row)).collect()
+    Ok(RowKind::new("a version of a component", 2).readable(rows, read))
 }
 
 async fn uploads(database: &Database, tenant: TenantId) -> Result<i64, DbError> {
@@ -237,12 +238,17 @@ async fn whole_bytes(database: &Database, tenant: TenantId, digest: &Digest) -> 
     Ok(rows.first_mut().map(Row::bytes).transpose()?)
 }
 
+/// Reads a version. It is left out only if it cannot be told which one it is: a version that is missing from the list would
+/// count as one without a name, which was granted all that it asks for.
 fn read(row: &mut Row) -> Result<Component, DbError> {
     let name = row.text()?;
     let digest = Digest::from_text(&row.text()?);
-    let (manifest, size) = (row.text()?, row.count()?);
-    let (uploaded_at, current) = (row.at()?, row.flag()?);
+    // What starts it, or asks for it by its name, says that its declarations cannot be read.
+    let (manifest, size) = (row.text().unwrap_or_default(), row.count().unwrap_or_default());
+    let (uploaded_at, current) = (row.at().unwrap_or_default(), row.flag().unwrap_or_default());
     // An engine that knows no proposals may have made it current since.
-    let proposed = row.opt_at()? == Some(uploaded_at) && !current;
-    Ok(Component { name, digest, manifest, size, uploaded_at, current, proposed, granted: row.opt_text()? })
+    let proposed = row.opt_at().unwrap_or_default() == Some(uploaded_at) && !current;
+    // Of a damaged record nothing is granted.
+    let granted = row.opt_text().unwrap_or_else(|_| Some("[]".into()));
+    Ok(Component { name, digest, manifest, size, uploaded_at, current, proposed, granted })
 }

@@ -143,6 +143,11 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.
     fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool>;
     /// Marks a suspended tenant as deleted. Returns `false` if there is none with this name, it is not suspended, or it is
+    /// The tenant with this name. [`StoreError::Corrupt`]: its row cannot be read.
+    fn find_tenant(&self, name: &str) -> StoreFuture<'_, Option<Tenant>> {
+        let name = name.to_owned();
+        Box::pin(async move { Ok(self.tenants().await?.into_iter().find(|tenant| tenant.name == name)) })
+    }
     /// marked already.
     fn delete_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, bool>;
     /// Deletes up to `limit` executions of a tenant that is marked as deleted, in whatever state they are, or as many rows

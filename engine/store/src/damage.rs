@@ -1,11 +1,61 @@
-//! Executions whose rows cannot be read. They are parked by number alone, so that they do not affect other executions.
+//! Rows that cannot be read. An execution with such rows is parked by number alone, so that it does not affect other
+//! executions. A list of anything else is served without them.
 //!
 //! This file does not interpret events. It checks that the rows of an execution exist and fit together.
 
-use crate::db_error::DbError;
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use crate::db_error::{DbError, cause};
 use crate::executions::{CORRUPT, StoredRow, escape, nameless};
 use crate::model::{ExecutionKey, TenantId};
-use crate::sql::{Rows, Session, Statement};
+use crate::sql::{Row, Rows, Session, Statement};
+
+/// The most damaged rows of lists that the log names. It says nothing of further ones.
+const ROWS_NAMED_MAX: usize = 1_000;
+
+/// The kind of the rows of a list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowKind {
+    /// The word for one of them, with its article.
+    pub(crate) word: &'static str,
+    /// The number of columns at the beginning that name a row.
+    pub(crate) key_columns: usize,
+}
+
+impl RowKind {
+    pub(crate) const fn new(word: &'static str, key_columns: usize) -> Self {
+        Self { word, key_columns }
+    }
+
+    /// What can be read of these rows, in order. A row that cannot be read does not hide the others: it is left out, and
+    /// the log names it.
+    pub(crate) fn readable<T>(self, rows: Vec<Row>, mut read: impl FnMut(&mut Row) -> Result<T, DbError>) -> Vec<T> {
+        let mut found = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            let key = row.glimpse(self.key_columns);
+            match read(&mut row) {
+                Ok(one) => found.push(one),
+                Err(error) => self.left_out(&key, error),
+            }
+        }
+        found
+    }
+
+    /// Logs that a row was left out, once for each row: lists are read again and again.
+    pub(crate) fn left_out(self, key: &str, error: DbError) {
+        static NAMED: Mutex<Option<HashSet<(&'static str, String)>>> = Mutex::new(None);
+        let mut named = NAMED.lock().expect("nobody panics with the names of rows");
+        let named = named.get_or_insert_default();
+        if named.len() < ROWS_NAMED_MAX && named.insert((self.word, key.to_owned())) {
+            let cause = match error {
+                DbError::Store(error) => error.to_string(),
+                DbError::Database(error) => cause(&error),
+            };
+            tracing::warn!(key, cause, "the row of {} cannot be read: it is not listed", self.word);
+        }
+    }
+}
 
 /// An execution that must not be run.
 #[derive(Debug, Clone)]

@@ -3,8 +3,10 @@
 use cerebelum_history::{Digest, Timestamp};
 
 use crate::audit::{self, Act};
+use crate::damage::RowKind;
 use crate::database::Database;
 use crate::db_error::DbError;
+use crate::error::StoreError;
 use crate::model::TenantId;
 use crate::sql::{Row, Statement};
 
@@ -83,7 +85,19 @@ pub(crate) async fn tenants(database: &Database) -> Result<Vec<Tenant>, DbError>
         where name <> '#' || tenant_id order by name",
     );
     let rows = database.background().await?.rows(&ALL, &[]).await?;
-    rows.into_iter().map(|mut row| read_tenant(&mut row)).collect()
+    Ok(RowKind::new("a tenant", 2).readable(rows, read_tenant))
+}
+
+/// See [`crate::IdentityStore::find_tenant`].
+pub(crate) async fn find_tenant(database: &Database, name: &str) -> Result<Option<Tenant>, DbError> {
+    static FIND: Statement = Statement::new(
+        "select tenant_id, name, created_at, suspended_at, quotas, deleted_at from tenants
+        where name = $1 and name <> '#' || tenant_id",
+    );
+    let mut rows = database.background().await?.rows(&FIND, &[name.into()]).await?;
+    let Some(row) = rows.first_mut() else { return Ok(None) };
+    let unreadable = |_| StoreError::Corrupt(format!("tenant {name}: its row cannot be read")).into();
+    read_tenant(row).map(Some).map_err(unreadable)
 }
 
 /// See [`crate::IdentityStore::suspend_tenant`].
@@ -183,7 +197,7 @@ pub(crate) async fn tokens(database: &Database, tenant: TenantId) -> Result<Vec<
             created_at desc, token_id",
     );
     let rows = database.client(tenant).await?.rows(&OF_TENANT, &[tenant.into()]).await?;
-    rows.into_iter().map(|mut row| read_token(&mut row)).collect()
+    Ok(RowKind::new("a token", 1).readable(rows, read_token))
 }
 
 /// See [`crate::IdentityStore::find_token`]. Not among the reads of clients: a slow list must not keep

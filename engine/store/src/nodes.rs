@@ -6,12 +6,13 @@ use cerebelum_history::{Timestamp, planted};
 
 use crate::clock::SteadyClock;
 use crate::crashes::free_suspects;
+use crate::damage::RowKind;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::model::{ExecutionKey, Incarnation, Lease};
 use crate::receipts::BatchReceipts;
 use crate::reference_time::keep_time;
-use crate::sql::{Row, Rows, Session, Statement};
+use crate::sql::{Rows, Session, Statement};
 use crate::{crashes, executions};
 
 /// Ended incarnations are kept for this long, for nodes that still ask about their last batch.
@@ -132,12 +133,11 @@ pub(crate) async fn list(database: &Database) -> Result<Vec<NodeRow>, DbError> {
         order by n.name",
     );
     let rows = database.background().await?.rows(&STANDING, &[]).await?;
-    let read = |mut row: Row| {
+    Ok(RowKind::new("a node", 2).readable(rows, |row| {
         let (name, incarnation) = (row.text()?, Incarnation(row.int()?));
         let left_ms = u64::try_from(row.int()?).unwrap_or_default();
         Ok(NodeRow { name, incarnation, lease_left: Duration::from_millis(left_ms), executions: row.count()? })
-    };
-    rows.into_iter().map(read).collect()
+    }))
 }
 
 /// See [`crate::Store::expire_leases`].

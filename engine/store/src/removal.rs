@@ -7,6 +7,7 @@
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
 
 use crate::audit::{self, Act};
+use crate::damage::RowKind;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::model::TenantId;
@@ -121,8 +122,8 @@ pub(crate) async fn users(
     let mut session = database.client(tenant).await?;
     let rows = session.rows(&USERS, &[tenant.into(), digest.as_str().into(), limit.into()]).await?;
     // An execution whose id cannot be read is damaged, and is still a user.
-    let id = |mut row: Row| Ok(row.text()?.parse().unwrap_or_else(|_| unreadable()));
-    rows.into_iter().map(id).collect()
+    let id = |mut row: Row| row.text().ok().and_then(|id| id.parse().ok()).unwrap_or_else(unreadable);
+    Ok(rows.into_iter().map(id).collect())
 }
 
 fn unreadable() -> ExecutionId {
@@ -140,11 +141,11 @@ pub(crate) async fn replaced(database: &Database, before: Timestamp) -> Result<V
         order by n.tenant_id, n.name, n.digest",
     );
     let mut session = database.background().await?;
-    let version = |mut row: Row| {
+    let rows = session.rows(&REPLACED, &[before.into()]).await?;
+    Ok(RowKind::new("the name of a component", 3).readable(rows, |row| {
         let tenant = TenantId(row.count()?);
         Ok(Version { tenant, name: row.text()?, digest: Digest::from_text(&row.text()?) })
-    };
-    session.rows(&REPLACED, &[before.into()]).await?.into_iter().map(version).collect()
+    }))
 }
 
 /// See [`crate::ComponentStore::nameless_components`].
@@ -156,14 +157,15 @@ pub(crate) async fn nameless(database: &Database, before: Timestamp) -> Result<V
         order by c.tenant_id, c.digest",
     );
     let mut session = database.background().await?;
-    let found = |mut row: Row| Ok((TenantId(row.count()?), Digest::from_text(&row.text()?)));
-    session.rows(&NAMELESS, &[before.into()]).await?.into_iter().map(found).collect()
+    let rows = session.rows(&NAMELESS, &[before.into()]).await?;
+    let found = |row: &mut Row| Ok((TenantId(row.count()?), Digest::from_text(&row.text()?)));
+    Ok(RowKind::new("a component", 2).readable(rows, found))
 }
 
 /// See [`crate::ComponentStore::digests`].
 pub(crate) async fn digests(database: &Database) -> Result<Vec<Digest>, DbError> {
     static DIGESTS: Statement = Statement::new("select distinct digest from components order by digest");
     let mut session = database.background().await?;
-    let digest = |mut row: Row| Ok::<_, DbError>(Digest::from_text(&row.text()?));
-    session.rows(&DIGESTS, &[]).await?.into_iter().map(digest).collect()
+    let rows = session.rows(&DIGESTS, &[]).await?;
+    Ok(RowKind::new("a component", 1).readable(rows, |row| Ok(Digest::from_text(&row.text()?))))
 }

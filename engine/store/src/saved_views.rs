@@ -3,6 +3,7 @@
 use cerebelum_history::Timestamp;
 
 use crate::audit::{self, Act};
+use crate::damage::RowKind;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::model::TenantId;
@@ -112,13 +113,13 @@ pub(crate) async fn list(database: &Database, tenant: TenantId, of: Option<&str>
         "select owner, name, content, saved_by, saved_at from views
         where tenant_id = $1 and owner in ('', $2)",
     );
-    let mut views: Vec<StoredView> = Vec::new();
     let mut session = database.client(tenant).await?;
-    for mut row in session.rows(&LIST, &[tenant.into(), of.unwrap_or(SHARED).into()]).await? {
+    let rows = session.rows(&LIST, &[tenant.into(), of.unwrap_or(SHARED).into()]).await?;
+    let mut views = RowKind::new("a saved view", 2).readable(rows, |row| {
         let owner = Some(row.text()?).filter(|owner| owner != SHARED);
         let key = ViewKey { tenant, owner, name: row.text()? };
-        views.push(StoredView { key, content: row.text()?, saved_by: row.opt_text()?, saved_at: row.at()? });
-    }
+        Ok(StoredView { key, content: row.text()?, saved_by: row.opt_text()?, saved_at: row.at()? })
+    });
     // Databases disagree on the order of letters.
     views.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(views)

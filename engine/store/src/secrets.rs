@@ -3,10 +3,11 @@
 use cerebelum_history::Timestamp;
 
 use crate::audit::{self, Act};
+use crate::damage::RowKind;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::model::TenantId;
-use crate::sql::{Session, Statement};
+use crate::sql::{Row, Session, Statement};
 
 /// The key with which a tenant's secrets are sealed, itself sealed with a key of the engines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +73,21 @@ pub(crate) async fn egress(database: &Database, tenant: TenantId) -> Result<Egre
         let Some(version) = row.opt_int()? else { continue };
         egress.version = version;
         egress.key = Some(DataKey { key_id: row.text()?, wrapped: row.bytes()? });
-        let Some(name) = row.opt_text()? else { continue };
-        let (hosts, sealed) = (row.text()?, row.bytes()?);
-        let (created_at, changed_at) = (row.at()?, row.at()?);
-        egress.secrets.push(StoredSecret { name, hosts, sealed, created_at, changed_at });
+        // Without its name it cannot be told from no secret at all.
+        let Some(name) = row.opt_text().unwrap_or_default() else { continue };
+        match read(name.clone(), &mut row) {
+            Ok(secret) => egress.secrets.push(secret),
+            Err(error) => RowKind::new("a secret", 1).left_out(&format!("{} {name}", tenant.0), error),
+        }
     }
     Ok(egress)
+}
+
+/// Reads the columns `hosts, sealed, created_at, changed_at`. No request needs the times.
+fn read(name: String, row: &mut Row) -> Result<StoredSecret, DbError> {
+    let (hosts, sealed) = (row.text()?, row.bytes()?);
+    let (created_at, changed_at) = (row.at().unwrap_or_default(), row.at().unwrap_or_default());
+    Ok(StoredSecret { name, hosts, sealed, created_at, changed_at })
 }
 
 /// See [`crate::SecretStore::change_secrets`].

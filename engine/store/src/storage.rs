@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use cerebelum_history::planted;
 
+use crate::damage::RowKind;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::model::{Batch, Chunk, Incarnation, TenantId};
@@ -20,14 +21,24 @@ const NODE_SHARDS: i64 = 16;
 /// Everything else is counted in as many further rows.
 const OTHER_SHARDS: i64 = 16;
 
+/// A count of bytes of a tenant, or 0 if nothing can have counted so many: a damaged number must neither stop the count of
+/// its tenant nor that of all.
+macro_rules! believed {
+    ($bytes:literal) => {
+        concat!("(case when ", $bytes, " between -1125899906842624 and 1125899906842624 then ", $bytes, " else 0 end)")
+    };
+}
+
 /// Counts bytes for tenants; less than none where they are given back.
-pub(crate) static ADD: Statement = Statement::new(
+pub(crate) static ADD: Statement = Statement::new(concat!(
     "insert into tenant_bytes (tenant_id, shard, bytes)
     select r.tenant_id, r.shard, r.bytes from {rows tenant_id:int shard:int bytes:int}
     where true
     order by r.tenant_id, r.shard
-    on conflict (tenant_id, shard) do update set bytes = tenant_bytes.bytes + excluded.bytes",
-);
+    on conflict (tenant_id, shard) do update set bytes = ",
+    believed!("tenant_bytes.bytes"),
+    " + excluded.bytes"
+));
 
 /// The row of a tenant in which a node counts.
 pub(crate) fn shard_of(incarnation: Incarnation) -> i64 {
@@ -69,7 +80,7 @@ pub(crate) async fn count_message(
     add(session, no, [(tenant, bytes)]).await
 }
 
-/// The most bytes of one execution that are believed. The sum of a few hundred of them is still a number.
+/// The most bytes of one execution that are believed, as many as in `believed`. The sum of a few hundred of them is still a number.
 const BELIEVED_MAX: i64 = 1 << 50;
 
 /// Reads what an execution has stored. A damaged number counts as nothing: it must not keep the execution from being
@@ -88,11 +99,14 @@ pub(crate) async fn give_back(session: &mut Session, no: i64, stored: BTreeMap<T
 
 /// See [`crate::IdentityStore::stored_bytes`].
 pub(crate) async fn of_tenants(database: &Database) -> Result<BTreeMap<TenantId, u64>, DbError> {
-    static SUMS: Statement =
-        Statement::new("select tenant_id, sum(bytes){postgres: ::bigint} from tenant_bytes group by tenant_id");
+    static SUMS: Statement = Statement::new(concat!(
+        "select tenant_id, sum(",
+        believed!("bytes"),
+        "){postgres: ::bigint} from tenant_bytes group by tenant_id"
+    ));
     let rows = database.background().await?.rows(&SUMS, &[]).await?;
-    let sum = |mut row: Row| Ok((TenantId(row.count()?), u64::try_from(row.int()?).unwrap_or(0)));
-    rows.into_iter().map(sum).collect()
+    let sum = |row: &mut Row| Ok((TenantId(row.count()?), u64::try_from(row.int()?).unwrap_or(0)));
+    Ok(RowKind::new("the stored bytes of a tenant", 1).readable(rows, sum).into_iter().collect())
 }
 
 async fn add(session: &mut Session, no: i64, stored: impl IntoIterator<Item = (TenantId, i64)>) -> Result<(), DbError> {

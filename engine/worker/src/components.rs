@@ -106,7 +106,7 @@ impl TenantEngine {
         found.ok_or_else(|| ApiError::Unavailable("the component was removed meanwhile: upload it again".to_owned()))
     }
 
-    /// All components, by name, the current one first.
+    /// All components, by name, the current one first, without those whose declarations cannot be read.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -116,10 +116,16 @@ impl TenantEngine {
         let mut views = Vec::with_capacity(all.len());
         for component in &all {
             if !granted.contains_key(&component.name) {
-                let of_name = Granted::to(&component.name, &all)?.unwrap_or_default();
+                let of_name = Granted::to(&component.name, &all).unwrap_or_default().unwrap_or_default();
                 granted.insert(component.name.clone(), of_name);
             }
-            let manifest = manifest_of(component).map_err(ApiError::Unavailable)?;
+            let manifest = match manifest_of(component) {
+                Ok(manifest) => manifest,
+                Err(why) => {
+                    tracing::warn!(digest = %component.digest, why, "a version of a component is not listed");
+                    continue;
+                }
+            };
             views.push(views::component(component, &manifest, &granted[&component.name]));
         }
         Ok(views)

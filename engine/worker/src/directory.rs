@@ -265,15 +265,19 @@ impl Directory {
             };
             return found.ok_or_else(missing);
         }
-        let mut candidates = Vec::new();
+        let (mut candidates, mut unreadable) = (Vec::new(), None);
         for (component, named) in &names.current {
-            candidates.extend(named.find(component, name)?);
+            match named.find(component, name) {
+                Ok(found) => candidates.extend(found),
+                // The workflows of the other components can be started all the same.
+                Err(error) => unreadable = Some(error),
+            }
         }
         if candidates.len() > 1 {
             let names: Vec<&str> = candidates.iter().map(|found| found.workflow.as_str()).collect();
             return Err(ApiError::Invalid(format!("`{name}` is ambiguous: say one of {}", names.join(", "))));
         }
-        candidates.pop().ok_or_else(|| ApiError::NotFound(names.no_workflow(name)))
+        candidates.pop().ok_or_else(|| unreadable.unwrap_or_else(|| ApiError::NotFound(names.no_workflow(name))))
     }
 }
 

@@ -403,8 +403,7 @@ pub(crate) fn is_printable(name: &str) -> bool {
 }
 
 async fn tenant(store: &dyn Store, name: &str) -> Result<Tenant, ApiError> {
-    let found = store.tenants().await.map_err(unavailable)?.into_iter().find(|tenant| tenant.name == name);
-    found.ok_or_else(|| no_tenant(name))
+    store.find_tenant(name).await.map_err(unavailable)?.ok_or_else(|| no_tenant(name))
 }
 
 pub(crate) fn no_tenant(name: &str) -> ApiError {

@@ -49,6 +49,27 @@ impl Row {
         self.next = column;
     }
 
+    /// The first columns in words, to name a row of which others cannot be read. All of them can still be read afterwards.
+    pub(crate) fn glimpse(&self, columns: usize) -> String {
+        let shown: Vec<String> = (0..columns).map(|column| self.shown(column).unwrap_or_else(|| "?".into())).collect();
+        shown.join(" ")
+    }
+
+    fn shown(&self, column: usize) -> Option<String> {
+        match &self.columns {
+            Columns::Sqlite(values) => match values.get(column)? {
+                SqliteValue::Int(int) => Some(int.to_string()),
+                SqliteValue::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+                SqliteValue::Null | SqliteValue::Bytes(_) | SqliteValue::Real => None,
+            },
+            Columns::Postgres(row) => {
+                let int = || row.try_get::<i64, _>(column).map(|int| int.to_string());
+                let short = || row.try_get::<i32, _>(column).map(|int| int.to_string());
+                row.try_get::<String, _>(column).or_else(|_| int()).or_else(|_| short()).ok()
+            }
+        }
+    }
+
     /// Reads a text that will be read a second time.
     pub(crate) fn text_again(&mut self, column: usize) -> Result<String, Error> {
         self.seek(column);

@@ -200,6 +200,11 @@ impl IdentityStore for SqlStore {
         self.run(Operation::Read, async move { identity::tenants(&self.database).await })
     }
 
+    fn find_tenant(&self, name: &str) -> StoreFuture<'_, Option<Tenant>> {
+        let name = name.to_owned();
+        self.run(Operation::Read, async move { identity::find_tenant(&self.database, &name).await })
+    }
+
     fn stored_bytes(&self) -> StoreFuture<'_, BTreeMap<TenantId, u64>> {
         self.run(Operation::Read, async move { storage::of_tenants(&self.database).await })
     }

@@ -21,7 +21,7 @@ on_all!(
     an_execution_that_is_locked_is_not_left_behind,
 );
 
-const LATER: Timestamp = Timestamp(u64::MAX >> 2);
+pub(crate) const LATER: Timestamp = Timestamp(u64::MAX >> 2);
 
 /// Stores an execution with a row in each table, claimed by the node.
 async fn store(bench: &Bench, node: Incarnation, tenant: TenantId, id: &str) -> Batch {
@@ -53,7 +53,7 @@ async fn store(bench: &Bench, node: Incarnation, tenant: TenantId, id: &str) -> 
 }
 
 /// A suspended tenant that has something of each kind, and the batch of its last execution.
-async fn tenant_with_everything(bench: &Bench, node: Incarnation, name: &str) -> (TenantId, Batch) {
+pub(crate) async fn tenant_with_everything(bench: &Bench, node: Incarnation, name: &str) -> (TenantId, Batch) {
     let tenant = bench.create_tenant(name, None).await.unwrap().unwrap();
     let mut last = None;
     for id in ["a", "b", "c"] {

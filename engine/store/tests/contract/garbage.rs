@@ -20,13 +20,13 @@ const NUMBERS: [&str; 7] = ["null", "-1", "0", "7", "1000000000000", "-922337203
 const TEXTS: [&str; 6] = ["null", "''", "'no such thing!'", "'[1,'", "'sleeping'", "cast(x'ff00fe' as text)"];
 
 /// Writes without the store, whatever the tables' constraints say.
-enum Meddler {
+pub(crate) enum Meddler {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 impl Meddler {
-    async fn of(bench: &Bench) -> Self {
+    pub(crate) async fn of(bench: &Bench) -> Self {
         if bench.folder.is_none() {
             let mut meddler = Self::Postgres(PgConnection::connect(&bench.url).await.unwrap());
             for rule in meddler
@@ -49,7 +49,7 @@ impl Meddler {
     }
 
     /// Runs a statement. Returns whether the database accepted it.
-    async fn run(&mut self, words: &str) -> bool {
+    pub(crate) async fn run(&mut self, words: &str) -> bool {
         let words = AssertSqlSafe(words.to_owned());
         match self {
             Self::Sqlite(connection) => connection.execute(sqlx::raw_sql(words)).await.is_ok(),
@@ -70,7 +70,7 @@ impl Meddler {
     }
 
     /// The columns of a table, from the schema itself.
-    async fn columns(&mut self, table: &str) -> Vec<String> {
+    pub(crate) async fn columns(&mut self, table: &str) -> Vec<String> {
         let words = match self {
             Self::Sqlite(_) => format!("select name from pragma_table_info('{table}') order by cid"),
             Self::Postgres(_) => format!(
@@ -82,7 +82,7 @@ impl Meddler {
     }
 
     /// The garbage to write into each column: of the column's type, as far as the table insists on it.
-    fn garbage(&self) -> Vec<&'static str> {
+    pub(crate) fn garbage(&self) -> Vec<&'static str> {
         let none = match self {
             Self::Sqlite(_) => "x'00'",
             Self::Postgres(_) => "'\\x00'::bytea",

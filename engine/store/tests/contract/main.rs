@@ -14,6 +14,7 @@ mod crashes;
 mod damage;
 mod deletion;
 mod garbage;
+mod garbage_of_tenants;
 mod grants;
 mod identity;
 mod leases;
