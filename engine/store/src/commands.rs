@@ -1,19 +1,16 @@
 //! Commands to executions by their keys: messages of people, and actions of operators.
 
-use std::collections::BTreeMap;
-
-use cerebelum_history::Timestamp;
+use cerebelum_history::ExecutionId;
 
 use crate::audit::{self, Act};
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::executions::{escape, state_no};
 use crate::hints::InboxNotice;
-use crate::model::{ExecutionKey, Incarnation, State, TenantId};
+use crate::model::{ExecutionKey, Incarnation, State};
 use crate::requests::Command;
-use crate::sql::{Rows, Session, Statement, Value};
-use crate::{inbox, storage};
-use cerebelum_history::ExecutionId;
+use crate::sql::{Session, Statement};
+use crate::{deletion, inbox};
 
 /// The executions that a command has moved, or none if it does not fit the execution's state.
 pub(crate) type Moved = Option<Vec<InboxNotice>>;
@@ -117,66 +114,6 @@ async fn delete(session: &mut Session, key: &ExecutionKey) -> Result<Moved, DbEr
     static ENDED: Statement = Statement::new(
         "select execution_no, tenant_id from executions where tenant_id = $1 and id = $2 and state <> 0 {postgres: for update}",
     );
-    let deleted = delete_found(session, &ENDED, &[key.tenant.into(), key.id.as_str().into()]).await?;
+    let deleted = deletion::delete_found(session, &ENDED, &[key.tenant.into(), key.id.as_str().into()]).await?;
     Ok((deleted > 0).then(Vec::new))
-}
-
-/// See [`crate::Store::delete_ended`].
-pub(crate) async fn delete_ended(database: &Database, before: Timestamp, limit: u32) -> Result<u64, DbError> {
-    // This is the condition of the index `executions_ended`, word for word.
-    static ENDED: Statement = Statement::new(
-        "select execution_no, tenant_id from executions where ended_at is not null and ended_at < $1 and state <> 0
-        order by ended_at limit $2 {postgres: for update skip locked}",
-    );
-    let mut session = database.write().await?;
-    let deleted = delete_found(&mut session, &ENDED, &[before.into(), limit.into()]).await?;
-    session.commit().await?;
-    Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
-}
-
-/// Deletes the executions that a statement finds and locks. Returns their number. There are no foreign keys: they would
-/// cost each insertion a look-up, only to make this one function shorter.
-pub(crate) async fn delete_found(
-    session: &mut Session,
-    statement: &'static Statement,
-    values: &[Value<'_>],
-) -> Result<usize, DbError> {
-    macro_rules! delete_from {
-        ($table:literal $(, $returning:literal)?) => {{
-            static DELETE: Statement = Statement::new(concat!(
-                "delete from ",
-                $table,
-                " where (tenant_id, execution_no) in (
-                    select r.tenant_id, r.execution_no from {rows execution_no:int tenant_id:int})"
-                $(, $returning)?
-            ));
-            &DELETE
-        }};
-    }
-    let mut found = Rows::default();
-    for mut row in session.rows(statement, values).await? {
-        found.push([row.int()?.into(), row.int()?.into()]);
-    }
-    let statements = [
-        delete_from!("history"),
-        delete_from!("calls"),
-        delete_from!("inbox"),
-        delete_from!("approvals"),
-        delete_from!("approval_links"),
-        delete_from!("logs"),
-        delete_from!("progress"),
-        delete_from!("attributes"),
-    ];
-    for statement in statements {
-        session.run_of(statement, &found).await?;
-    }
-    let (mut last, mut stored) = (0, BTreeMap::new());
-    let executions = delete_from!("executions", " returning execution_no, tenant_id, bytes");
-    for mut row in session.rows_of(executions, &found).await? {
-        last = row.int()?;
-        let tenant = TenantId(row.count()?);
-        *stored.entry(tenant).or_default() += storage::read_bytes(&mut row);
-    }
-    storage::give_back(session, last, stored).await?;
-    Ok(found.len())
 }

@@ -106,8 +106,12 @@ pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkS
     /// parks those whose rows cannot be read or do not fit together, frees those whose node does not exist, and returns
     /// the others.
     fn sweep(&self, after: i64, limit: u32) -> StoreFuture<'_, Sweep>;
-    /// Removes up to `limit` executions that ended before this time, the earliest first. Returns their number.
+    /// Removes up to `limit` executions that ended before this time, the earliest first. Returns their number. One that
+    /// cannot be removed does not keep the others.
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64>;
+    /// Deletes a piece of what up to `limit` removed executions have left behind: rows that no reader finds any more, fewer
+    /// than 2,000 of them, and none after those that come to 4 MiB in one table. Returns their number; 0 if nothing is left.
+    fn delete_remains(&self, limit: u32) -> StoreFuture<'_, u64>;
     /// Log lines after the number `after`, in order: at most `limit`, and none after the one that brings them to 8 MiB.
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>>;
     /// The latest progress of each scope of the current run.
@@ -136,18 +140,19 @@ pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkS
 pub trait IdentityStore: Send + Sync + 'static {
     /// Creates a tenant. Returns `None` if the name is taken.
     fn create_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, Option<TenantId>>;
-    /// All tenants, by name, until nothing is left of them.
+    /// All tenants, by name, until nothing is left of them. As in every list of the store, a row that cannot be read is
+    /// left out.
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>>;
-    /// The bytes that the executions of each tenant have stored, as they were written; tenants without any may be missing.
-    fn stored_bytes(&self) -> StoreFuture<'_, BTreeMap<TenantId, u64>>;
-    /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.
-    fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool>;
-    /// Marks a suspended tenant as deleted. Returns `false` if there is none with this name, it is not suspended, or it is
     /// The tenant with this name. [`StoreError::Corrupt`]: its row cannot be read.
     fn find_tenant(&self, name: &str) -> StoreFuture<'_, Option<Tenant>> {
         let name = name.to_owned();
         Box::pin(async move { Ok(self.tenants().await?.into_iter().find(|tenant| tenant.name == name)) })
     }
+    /// The bytes that the executions of each tenant have stored, as they were written; tenants without any may be missing.
+    fn stored_bytes(&self) -> StoreFuture<'_, BTreeMap<TenantId, u64>>;
+    /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.
+    fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool>;
+    /// Marks a suspended tenant as deleted. Returns `false` if there is none with this name, it is not suspended, or it is
     /// marked already.
     fn delete_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, bool>;
     /// Deletes up to `limit` executions of a tenant that is marked as deleted, in whatever state they are, or as many rows

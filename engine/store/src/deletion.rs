@@ -1,120 +1,98 @@
-//! The deletion of a tenant: marked first, then carried out in small transactions that any engine can go on with.
+//! The deletion of executions. An execution is gone with its row, by which readers find everything else. The rows of other
+//! tables, of which there may be gigabytes, are deleted later ([`crate::remains`]).
+
+use std::collections::BTreeMap;
 
 use cerebelum_history::Timestamp;
 
-use crate::audit::{self, Act};
-use crate::commands;
 use crate::database::Database;
-use crate::db_error::DbError;
+use crate::db_error::{DbError, ErrorClass, cause, severity};
 use crate::model::TenantId;
-use crate::sql::{Session, Statement};
+use crate::sql::{Rows, Session, Statement, Value};
+use crate::{remains, storage};
 
-/// How many components lose their bytes in one transaction: each may have many.
-const COMPONENTS_TOGETHER: u32 = 2;
+/// The most executions that cannot be deleted which one call steps over.
+const FAILED_MAX: u32 = 100;
 
-/// See [`crate::IdentityStore::delete_tenant`].
-pub(crate) async fn mark(database: &Database, name: &str, act: Option<&Act>) -> Result<bool, DbError> {
-    static MARK: Statement = Statement::new(
-        "update tenants set deleted_at = {clock} where name = $1 and suspended_at is not null and deleted_at is null",
-    );
-    let mut session = database.write().await?;
-    let marked = session.run(&MARK, &[name.into()]).await?;
-    audit::note(&mut session, act.filter(|_| marked == 1)).await?;
-    session.commit().await?;
-    Ok(marked == 1)
+/// See [`crate::Store::delete_ended`].
+pub(crate) async fn delete_ended(database: &Database, before: Timestamp, limit: u32) -> Result<u64, DbError> {
+    match delete_some(database, before, (limit, 0)).await {
+        // One of them cannot be deleted, and stays the first that is found: the others do not wait for it.
+        Err(DbError::Database(error)) if severity(&error) != ErrorClass::Transient => {
+            delete_each(database, before, limit).await
+        }
+        deleted => deleted,
+    }
 }
 
-/// See [`crate::IdentityStore::purge_tenant`].
-pub(crate) async fn purge(
-    database: &Database,
-    tenant: TenantId,
-    before: Timestamp,
-    limit: u32,
-) -> Result<u64, DbError> {
-    // The rows of the tenants that are not being deleted are never touched.
-    static IS_DELETED: Statement =
-        Statement::new("select deleted_at from tenants where tenant_id = $1 and deleted_at is not null");
-    let mut session = database.write().await?;
-    let mut found = session.rows(&IS_DELETED, &[tenant.into()]).await?;
-    let Some(deleted_at) = found.first_mut().map(|row| row.at()).transpose()? else { return Ok(0) };
-    let mut deleted = executions(&mut session, tenant, limit).await?;
-    // An execution that another transaction has locked is skipped. What it needs stays until it is gone.
-    if deleted == 0 && !has_executions(&mut session, tenant).await? {
-        deleted = others(&mut session, tenant, limit).await?;
-        if deleted == 0 && deleted_at < before {
-            forget(&mut session, tenant).await?;
+/// Deletes executions one by one, and steps over those that cannot be deleted.
+async fn delete_each(database: &Database, before: Timestamp, limit: u32) -> Result<u64, DbError> {
+    let (mut deleted, mut failed, mut why) = (0, 0, String::new());
+    while deleted < u64::from(limit) && failed < FAILED_MAX {
+        match delete_some(database, before, (1, failed)).await {
+            Ok(0) => break,
+            Ok(count) => deleted += count,
+            Err(DbError::Database(error)) if severity(&error) != ErrorClass::Transient => {
+                (failed, why) = (failed + 1, cause(&error));
+            }
+            Err(error) => return Err(error),
         }
     }
+    if failed > 0 {
+        tracing::warn!(failed, cause = why, "executions that have ended cannot be deleted: they stay");
+    }
+    Ok(deleted)
+}
+
+/// Deletes up to a number of executions that ended before this time, after the first ones, which are skipped.
+async fn delete_some(database: &Database, before: Timestamp, (limit, skipped): (u32, u32)) -> Result<u64, DbError> {
+    // This is the condition of the index `executions_ended`, word for word.
+    static ENDED: Statement = Statement::new(
+        "select execution_no, tenant_id from executions where ended_at is not null and ended_at < $1 and state <> 0
+        order by ended_at limit $2 offset $3 {postgres: for update skip locked}",
+    );
+    let mut session = database.write().await?;
+    let deleted = delete_found(&mut session, &ENDED, &[before.into(), limit.into(), skipped.into()]).await?;
     session.commit().await?;
     Ok(deleted)
 }
 
-/// Deletes some executions, in whatever state they are. A node that runs one of them loses its claim.
-async fn executions(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u64, DbError> {
-    static SOME: Statement = Statement::new(
-        "select execution_no, tenant_id from executions where tenant_id = $1
-        order by id limit $2 {postgres: for update skip locked}",
+/// Deletes the executions that a statement finds and locks, in a transaction that is short however much they have stored.
+/// Returns their number.
+pub(crate) async fn delete_found(
+    session: &mut Session,
+    statement: &'static Statement,
+    values: &[Value<'_>],
+) -> Result<u64, DbError> {
+    // Lists look in this table first; an execution has few rows in it.
+    static ATTRIBUTES: Statement = Statement::new(
+        "delete from attributes where (tenant_id, execution_no) in (
+            select r.tenant_id, r.execution_no from {rows execution_no:int tenant_id:int})",
     );
-    let deleted = commands::delete_found(session, &SOME, &[tenant.into(), limit.into()]).await?;
-    Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
-}
-
-async fn has_executions(session: &mut Session, tenant: TenantId) -> Result<bool, DbError> {
-    static ANY: Statement = Statement::new("select 1 from executions where tenant_id = $1 limit 1");
-    Ok(!session.rows(&ANY, &[tenant.into()]).await?.is_empty())
-}
-
-/// Deletes some rows of the other tables, one table after the other.
-async fn others(session: &mut Session, tenant: TenantId, limit: u32) -> Result<u64, DbError> {
-    macro_rules! delete_from {
-        ($table:literal, $key:literal) => {{
-            static DELETE: Statement = Statement::new(concat!(
-                "delete from ",
-                $table,
-                " where (",
-                $key,
-                ") in (select ",
-                $key,
-                " from ",
-                $table,
-                " where tenant_id = $1 limit $2)"
-            ));
-            &DELETE
-        }};
-    }
-    let statements = [
-        (delete_from!("approvals", "tenant_id, id"), limit),
-        (delete_from!("approval_links", "digest"), limit),
-        (delete_from!("programs", "tenant_id, program_no"), limit),
-        (delete_from!("names", "tenant_id, name, digest"), limit),
-        (delete_from!("grants", "tenant_id, name"), limit),
-        (delete_from!("component_packs", "tenant_id, digest"), limit.min(COMPONENTS_TOGETHER)),
-        (delete_from!("component_bytes", "tenant_id, digest"), limit.min(COMPONENTS_TOGETHER)),
-        (delete_from!("components", "tenant_id, digest"), limit),
-        (delete_from!("bulk_jobs", "tenant_id, id"), limit),
-        (delete_from!("bulk_refusals", "tenant_id, id, ordinal"), limit),
-        (delete_from!("views", "tenant_id, owner, name"), limit),
-        (delete_from!("audit", "tenant_id, at, chance"), limit),
-        (delete_from!("secrets", "tenant_id, name"), limit),
-        (delete_from!("data_keys", "tenant_id"), limit),
-        (delete_from!("tokens", "token_id"), limit),
-        (delete_from!("tenant_bytes", "tenant_id, shard"), limit),
-    ];
-    for (statement, limit) in statements {
-        let deleted = session.run(statement, &[tenant.into(), limit.into()]).await?;
-        if deleted > 0 {
-            return Ok(deleted);
+    // The number alone is unique: a damaged tenant keeps no execution from being deleted.
+    static EXECUTIONS: Statement = Statement::new(
+        "delete from executions where execution_no in (select r.execution_no from {rows execution_no:int})
+        returning execution_no, tenant_id, bytes",
+    );
+    let (mut found, mut numbers) = (Rows::default(), Rows::default());
+    for mut row in session.rows(statement, values).await? {
+        let no = row.int()?;
+        numbers.push([no.into()]);
+        if let Some(tenant) = row.opt_int()? {
+            found.push([no.into(), tenant.into()]);
         }
     }
-    Ok(0)
-}
-
-/// Frees the name of a tenant of which nothing is left. Its row stays, so that no other tenant gets its number.
-async fn forget(session: &mut Session, tenant: TenantId) -> Result<(), DbError> {
-    static FORGET: Statement = Statement::new(
-        "update tenants set name = '#' || tenant_id, quotas = $2, hosts = null
-            where tenant_id = $1 and deleted_at is not null",
-    );
-    session.run(&FORGET, &[tenant.into(), "{}".into()]).await?;
-    Ok(())
+    if numbers.is_empty() {
+        return Ok(0);
+    }
+    session.run_of(&ATTRIBUTES, &found).await?;
+    let (mut last, mut stored) = (0, BTreeMap::new());
+    for mut row in session.rows_of(&EXECUTIONS, &numbers).await? {
+        last = row.int()?;
+        let Ok(tenant) = row.count() else { continue };
+        *stored.entry(TenantId(tenant)).or_default() += storage::read_bytes(&mut row);
+    }
+    remains::leave(session, &found).await?;
+    storage::give_back(session, last, stored).await?;
+    Ok(u64::try_from(numbers.len()).unwrap_or(u64::MAX))
 }

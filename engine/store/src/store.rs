@@ -33,7 +33,9 @@ use crate::program_ids::ProgramIds;
 use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart};
 use crate::row_ids::RowIds;
 use crate::store_calls::StoreCall;
-use crate::{approvals, chunks, claim, commands, describe, executions, inbox, list, load, logs, nodes, sweep};
+use crate::{
+    approvals, chunks, claim, commands, deletion, describe, executions, inbox, list, load, logs, nodes, remains, sweep,
+};
 
 /// The duration of leases that [`open`] assumes.
 const LEASE_DEFAULT: Duration = Duration::from_secs(10);
@@ -255,7 +257,11 @@ impl Store for SqlStore {
     }
 
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
-        self.run(Operation::Sweep, async move { commands::delete_ended(&self.database, before, limit).await })
+        self.run(Operation::Sweep, async move { deletion::delete_ended(&self.database, before, limit).await })
+    }
+
+    fn delete_remains(&self, limit: u32) -> StoreFuture<'_, u64> {
+        self.run(Operation::Sweep, async move { remains::delete(&self.database, limit).await })
     }
 
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {

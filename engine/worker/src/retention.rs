@@ -1,4 +1,5 @@
-//! Deletes ended executions after a while, and what belongs to deleted tenants, a few rows at a time.
+//! Deletes ended executions after a while, what deleted executions leave behind, and what belongs to deleted tenants, a few
+//! rows at a time.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::node::Node;
 
 /// The most executions deleted in one transaction. Other work waits no longer than for one such transaction.
 const BATCH_MAX: u32 = 200;
-/// After a transaction that took longer than this, the next one deletes half as many: histories may be long.
+/// After a transaction that took longer than this, the next one deletes half as many.
 const SLOW: Duration = Duration::from_millis(100);
 /// After each transaction the task pauses for this many times as long as it took, so that it uses a quarter of the time
 /// at most.
@@ -23,6 +24,8 @@ const RECHECK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 
 /// How often deleted tenants are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often what deleted executions have left behind is looked for.
+const CLEAR_INTERVAL: Duration = Duration::from_secs(1);
 /// How many lease durations a deleted tenant keeps its name. What a node began for it before is stored by then, or the node
 /// has lost its lease.
 const GRACE_LEASES: u64 = 2;
@@ -42,6 +45,21 @@ pub(crate) async fn keep_deleting(node: Arc<Node>) {
         node.metrics.executions.deleted.inc_by(deleted);
         if is_all {
             node.runtime.sleep(keep.clamp(*RECHECK.start(), *RECHECK.end())).await;
+        }
+    }
+}
+
+/// Deletes what deleted executions have left behind, forever: those that grew old, and those that clients deleted.
+pub(crate) async fn keep_clearing(node: Arc<Node>) {
+    let mut pace = Pace::default();
+    loop {
+        match pace.delete(&node, |limit| node.store.delete_remains(limit)).await {
+            Ok((0, _)) => node.runtime.sleep(CLEAR_INTERVAL).await,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot delete what a deleted execution has left behind");
+                node.runtime.sleep(PURGE_INTERVAL).await;
+            }
         }
     }
 }

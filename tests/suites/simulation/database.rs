@@ -320,6 +320,10 @@ impl Store for Link {
         self.call(move |memory| memory.delete_ended(before, limit))
     }
 
+    fn delete_remains(&self, limit: u32) -> StoreFuture<'_, u64> {
+        self.call(move |memory| memory.delete_remains(limit))
+    }
+
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {
         let key = key.clone();
         self.read(move |memory| memory.logs(&key, after, limit))

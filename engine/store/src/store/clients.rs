@@ -18,7 +18,7 @@ use crate::removal::{Removable, Version};
 use crate::requests::{Placing, Upload};
 use crate::saved_views::{NewView, StoredView, ViewKey, ViewLimits};
 use crate::secrets::{Egress, SecretChange};
-use crate::{audit, bulk, components, deletion, identity, links, removal, saved_views, secrets, storage};
+use crate::{audit, bulk, components, identity, links, purge, removal, saved_views, secrets, storage};
 
 impl AuditStore for SqlStore {
     fn acts(&self, tenant: TenantId, filter: AuditFilter) -> StoreFuture<'_, AuditPage> {
@@ -218,11 +218,11 @@ impl IdentityStore for SqlStore {
 
     fn delete_tenant(&self, name: &str, act: Option<Act>) -> StoreFuture<'_, bool> {
         let name = name.to_owned();
-        self.run(Operation::Write, async move { deletion::mark(&self.database, &name, act.as_ref()).await })
+        self.run(Operation::Write, async move { purge::mark(&self.database, &name, act.as_ref()).await })
     }
 
     fn purge_tenant(&self, tenant: TenantId, before: Timestamp, limit: u32) -> StoreFuture<'_, u64> {
-        self.run(Operation::Sweep, async move { deletion::purge(&self.database, tenant, before, limit).await })
+        self.run(Operation::Sweep, async move { purge::purge(&self.database, tenant, before, limit).await })
     }
 
     fn set_quotas(&self, name: &str, (from, to): (&str, &str), act: Option<Act>) -> StoreFuture<'_, bool> {

@@ -64,6 +64,13 @@ impl Bench {
         }
     }
 
+    /// The database after the end of its engine, opened by the next one.
+    pub(crate) async fn reopened(self) -> Self {
+        let Self { store, url, folder, .. } = self;
+        drop(store);
+        Self { store: open(&url).await.unwrap(), url, folder, memory: None, starter: Mutex::default() }
+    }
+
     /// Another engine on the same database: a second store on PostgreSQL, otherwise the same one.
     pub(crate) async fn second(&self) -> Arc<dyn Store> {
         match (&self.folder, &self.memory) {

@@ -29,6 +29,7 @@ mod opening;
 mod packs;
 mod parts;
 mod reading;
+mod remains;
 mod removal;
 mod rescue;
 mod saved_views;

@@ -60,6 +60,7 @@ async fn only_what_has_ended_is_deleted_and_then_entirely(bench: Bench) {
     assert!(bench.delete(&key("a")).await.unwrap());
     assert!(!bench.delete(&key("a")).await.unwrap());
     assert!(!bench.delete(&key("nobody")).await.unwrap());
+    bench.delete_remains(9).await.unwrap();
     for table in ["calls", "inbox", "approvals", "logs", "progress", "attributes"] {
         assert_eq!(bench.meddle(format!("select count(*) from {table}")).await, 0, "{table}");
     }

@@ -18,7 +18,7 @@ use crate::tenant_engine::TenantEngine;
 const BULK_EXECUTIONS_PER_SECOND: u32 = 500;
 /// The executions of one step: its transaction is short.
 const STEP: u32 = 50;
-/// The executions of a step that deletes or reopens them: each of them may have a long history.
+/// The executions of a step that reopens them: each of them may have a long history.
 const LONG_STEP: u32 = 5;
 /// How often jobs of other engines are looked for, and those that were created elsewhere.
 const RECHECK: Duration = Duration::from_secs(5);
@@ -126,7 +126,7 @@ async fn step(
 ) -> Result<(u32, bool), ApiError> {
     let left = job.asked.at_most.saturating_sub(job.done + job.refused);
     let most = match operation {
-        Operation::Delete | Operation::Resume { .. } => LONG_STEP,
+        Operation::Resume { .. } => LONG_STEP,
         _ => STEP,
     };
     let limit = u32::try_from(left).unwrap_or(u32::MAX).min(most);
