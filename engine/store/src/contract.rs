@@ -144,10 +144,7 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// left out.
     fn tenants(&self) -> StoreFuture<'_, Vec<Tenant>>;
     /// The tenant with this name. [`StoreError::Corrupt`]: its row cannot be read.
-    fn find_tenant(&self, name: &str) -> StoreFuture<'_, Option<Tenant>> {
-        let name = name.to_owned();
-        Box::pin(async move { Ok(self.tenants().await?.into_iter().find(|tenant| tenant.name == name)) })
-    }
+    fn find_tenant(&self, name: &str) -> StoreFuture<'_, Option<Tenant>>;
     /// The bytes that the executions of each tenant have stored, as they were written; tenants without any may be missing.
     fn stored_bytes(&self) -> StoreFuture<'_, BTreeMap<TenantId, u64>>;
     /// Suspends a tenant, or lifts the suspension. Returns `false` if there is none with this name.

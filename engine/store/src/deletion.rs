@@ -92,7 +92,7 @@ pub(crate) async fn delete_found(
         let Ok(tenant) = row.count() else { continue };
         *stored.entry(TenantId(tenant)).or_default() += storage::read_bytes(&mut row);
     }
-    remains::leave(session, &found).await?;
+    remains::note(session, &found).await?;
     storage::give_back(session, last, stored).await?;
     Ok(u64::try_from(numbers.len()).unwrap_or(u64::MAX))
 }

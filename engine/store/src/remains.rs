@@ -58,14 +58,14 @@ macro_rules! delete_from {
 }
 
 /// Notes that these executions have left rows behind, in the transaction that deletes them.
-pub(crate) async fn leave(session: &mut Session, executions: &Rows<'_>) -> Result<(), DbError> {
-    static LEAVE: Statement = Statement::new(
+pub(crate) async fn note(session: &mut Session, executions: &Rows<'_>) -> Result<(), DbError> {
+    static NOTE: Statement = Statement::new(
         "insert into remains (execution_no, tenant_id)
         select r.execution_no, r.tenant_id from {rows execution_no:int tenant_id:int}
         where true
         on conflict (tenant_id, execution_no) do nothing",
     );
-    session.run_of(&LEAVE, executions).await?;
+    session.run_of(&NOTE, executions).await?;
     Ok(())
 }
 

@@ -423,6 +423,11 @@ impl IdentityStore for Link {
         self.read(|memory| memory.tenants())
     }
 
+    fn find_tenant(&self, name: &str) -> StoreFuture<'_, Option<Tenant>> {
+        let name = name.to_owned();
+        self.read(move |memory| memory.find_tenant(&name))
+    }
+
     fn stored_bytes(&self) -> StoreFuture<'_, BTreeMap<TenantId, u64>> {
         self.read(|memory| memory.stored_bytes())
     }

@@ -38,6 +38,9 @@ async fn a_tenant_has_a_name_of_its_own_and_can_be_suspended(bench: Bench) {
     assert!(a != b && a != TenantId::DEFAULT && b != TenantId::DEFAULT);
     assert_eq!(bench.create_tenant("a", None).await.unwrap(), None);
     assert_eq!(names().await, ["a", "b", "default"]);
+    let found = bench.find_tenant("b").await.unwrap();
+    assert_eq!(found.map(|tenant| (tenant.id, tenant.name)), Some((b, "b".to_owned())));
+    assert_eq!(bench.find_tenant("c").await.unwrap(), None);
     assert!(bench.suspend_tenant("a", true, None).await.unwrap());
     let since = bench.tenants().await.unwrap()[0].suspended_at.unwrap();
     assert!(bench.suspend_tenant("a", true, None).await.unwrap());

@@ -145,6 +145,11 @@ impl IdentityStore for MemoryStore {
         })
     }
 
+    fn find_tenant(&self, name: &str) -> StoreFuture<'_, Option<Tenant>> {
+        let is_it = |tenant: &&Tenant| tenant.name == name && !tenant.name.starts_with('#');
+        self.transact(|tables| tables.tenants.iter().find(is_it).cloned())
+    }
+
     fn suspend_tenant(&self, name: &str, suspended: bool, act: Option<Act>) -> StoreFuture<'_, bool> {
         self.act(act, |tables| tables.suspend_tenant(name, suspended), |found| *found)
     }
