@@ -11,12 +11,15 @@ use tonic::transport::{Channel, Endpoint};
 use crate::capped::Capped;
 
 const MIB: usize = 1 << 20;
+/// How long a view is saved.
+const SAVED_FOR: std::time::Duration = std::time::Duration::from_secs(5);
 
 on_both_databases!(
     large_starts,
     many_large_starts_in_one_call,
     signals_that_no_workflow_reads,
-    attributes_at_the_start
+    attributes_at_the_start,
+    a_view_that_is_saved_all_the_time
 );
 
 /// Attacks an engine over several connections, while others are served.
@@ -116,4 +119,24 @@ async fn attributes_at_the_start(clients: Vec<EngineClient<Channel>>) {
     let attributes = many(64, "\"value\"");
     let taken = client.start(proto::StartRequest { attributes, ..start("swallowing", 10) }).await.unwrap();
     assert!(taken.into_inner().attributes.contains("n63"), "all of them");
+}
+
+/// 800 requests at once that save the same view, again and again: the writer of the database is not only theirs.
+async fn a_view_that_is_saved_all_the_time(clients: Vec<EngineClient<Channel>>) {
+    let began = std::time::Instant::now();
+    let saves = clients.iter().cycle().take(800).cloned().map(|mut client| async move {
+        let mut saved = 0;
+        while began.elapsed() < SAVED_FOR {
+            let view = proto::SaveViewRequest { name: "mine".to_owned(), shared: true, ..Default::default() };
+            match client.save_view(view).await {
+                Ok(_) => saved += 1,
+                Err(status) => {
+                    assert!([Code::Unavailable, Code::ResourceExhausted].contains(&status.code()), "{status}");
+                }
+            }
+        }
+        saved
+    });
+    let saved: usize = saves.collect::<FuturesUnordered<_>>().collect::<Vec<_>>().await.into_iter().sum();
+    assert!(saved > 100, "only {saved} were saved");
 }
