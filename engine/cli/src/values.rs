@@ -88,7 +88,9 @@ mod tests {
         let path = folder.path().join("input.json");
         std::fs::write(&path, "[1,\n 2]\n").unwrap();
         assert_eq!(json(&format!("@{}", path.display()), "--input").unwrap(), "[1,\n 2]");
-        for (argument, why) in [("{", "--input"), ("@/nowhere", "cannot read /nowhere"), ("hello", "@FILE")] {
+        for (argument, why) in
+            [("{", "--input"), ("@/nowhere", "cannot read /nowhere"), ("hello", "a text has quotes"), ("[1", "@FILE")]
+        {
             let stop = json(argument, "--input").unwrap_err();
             assert!(stop.line.contains(why) && stop.code == Some(crate::exit::Code::Usage), "{stop}");
         }
