@@ -202,8 +202,7 @@ mod tests {
 
     /// The words of the page that lists the kinds, one row for one or several of them.
     fn documented() -> Vec<String> {
-        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating.md");
-        let page = std::fs::read_to_string(page).unwrap();
+        let page = include_str!("../../../docs/operating.md");
         let section = page.split("\n## Failures\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
         let kinds = section.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
         kinds.flat_map(|cell| cell.split(',').map(|word| word.trim().trim_matches('`').to_owned())).collect()

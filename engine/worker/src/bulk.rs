@@ -98,7 +98,7 @@ impl TenantEngine {
         let filter = filter.for_store(None, 0);
         let max = up_to.unwrap_or(BULK_EXECUTIONS_MAX).min(BULK_EXECUTIONS_MAX);
         // A count may examine all executions of a tenant, on a connection that others need as well.
-        let _turn = self.node.count_turns.next(self.tenant).await;
+        let _turn = self.node.turns.counts.next(self.tenant).await;
         self.node.store.count(self.tenant, filter, max).await.map_err(unavailable)
     }
 
@@ -140,7 +140,7 @@ impl TenantEngine {
     /// When there is no such job, it has ended, or the database does not answer.
     pub async fn stop_bulk(&self, id: &str) -> Result<BulkJobView, ApiError> {
         let act = self.act("StopBulk", id, "stopped");
-        let _turn = self.node.write_turns.next(self.tenant).await;
+        let _turn = self.node.turns.writes.next(self.tenant).await;
         let stopped = self.node.store.stop_bulk(self.tenant, id, act).await.map_err(unavailable)?;
         let job = self.bulk_job(id).await?;
         match stopped {
@@ -181,7 +181,7 @@ impl Engine {
             at_most,
         };
         let limits = (BULK_JOBS_MAX, BULK_JOBS_KEPT);
-        let _turn = engine.node.write_turns.next(tenant).await;
+        let _turn = engine.node.turns.writes.next(tenant).await;
         let is_created = engine.node.store.create_bulk(new, limits, act).await.map_err(unavailable)?;
         // Another request with this id may have come first.
         let there = engine.node.store.bulk_job(tenant, &id).await.map_err(unavailable)?;

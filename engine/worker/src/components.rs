@@ -25,7 +25,7 @@ const ACCEPTED_DIGITS_MIN: usize = 12;
 impl TenantEngine {
     /// Waits for this tenant's turn to upload a component. A server waits before it receives the component's bytes.
     pub async fn upload_turn(&self) -> TenantTurn {
-        self.node.upload_turns.next(self.tenant).await
+        self.node.turns.uploads.next(self.tenant).await
     }
 
     /// Checks a component and makes it the current one of its name (by default the file's name). If it asks for more than
@@ -157,7 +157,7 @@ impl TenantEngine {
             let act = self.act("AcceptComponent", name, format!("{digest}{}", new_ones(&missing)));
             let version = Version { tenant: self.tenant, name: name.to_owned(), digest: digest.clone() };
             let placing = Placing { place: Place::Current, granted: granted.text()?, uploads };
-            let _turn = self.node.write_turns.next(self.tenant).await;
+            let _turn = self.node.turns.writes.next(self.tenant).await;
             if self.node.store.place_component(version, placing, act).await.map_err(unavailable)? {
                 return self.kept(name, &digest).await;
             }

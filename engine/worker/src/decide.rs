@@ -74,7 +74,7 @@ impl TenantEngine {
             message: Json::of(&message).to_string(),
             link: author.link,
         };
-        let _turn = self.node.write_turns.next(self.tenant).await;
+        let _turn = self.node.turns.writes.next(self.tenant).await;
         match self.node.store.answer(answer, act).await.map_err(unavailable)? {
             AnswerOutcome::Accepted(execution) => {
                 let waited_ms = self.node.clock.now().since(row.requested_at);

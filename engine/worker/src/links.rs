@@ -138,7 +138,7 @@ impl Engine {
         };
         let outcome = format!("{} for {}", decisions(allowed).join(" or "), link.name);
         let act = engine.act("CreateApprovalLink", &row.id, outcome);
-        let _turn = engine.node.write_turns.next(engine.tenant).await;
+        let _turn = engine.node.turns.writes.next(engine.tenant).await;
         match engine.node.store.create_link(link, LINKS_MAX, act).await.map_err(unavailable)? {
             LinkOutcome::Created(link) => Ok(CreatedLink { view: view(link), token: URL_SAFE_NO_PAD.encode(secret) }),
             LinkOutcome::TooMany => Err(ApiError::Conflict(format!(
@@ -176,7 +176,7 @@ impl Engine {
             return Err(none());
         }
         let act = engine.act("RevokeApprovalLink", &row.id, link);
-        let _turn = engine.node.write_turns.next(engine.tenant).await;
+        let _turn = engine.node.turns.writes.next(engine.tenant).await;
         let revoked = engine.node.store.revoke_link((engine.tenant, &row.id), link, act).await.map_err(unavailable)?;
         revoked.then_some(()).ok_or_else(none)
     }

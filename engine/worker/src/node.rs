@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use cerebelum_sandbox::Ledger;
 use cerebelum_store::{Batch, ExecutionKey, Existing, Store, StoreError, TenantId};
 use futures::FutureExt;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::admission::GuestHost;
 use crate::appender::{Appended, Appender};
@@ -29,7 +29,7 @@ use crate::quotas::Usages;
 use crate::room::{OnTheWay, Room};
 use crate::shares::FairShares;
 use crate::start_command::look_up;
-use crate::tenant_turns::TenantTurns;
+use crate::tenant_turns::ClientTurns;
 use crate::traces::Traces;
 use crate::wake::Wake;
 use crate::watchers::Watchers;
@@ -44,15 +44,6 @@ impl Request for (Batch, OnTheWay) {
     }
 }
 
-/// How many components one tenant may upload at once. While one is compiled, the next one is received.
-const UPLOADS_AT_ONCE: usize = 2;
-/// How many writes of one tenant's clients (signals, answers, requests to end) are in the database at once.
-const WRITES_AT_ONCE: usize = 2;
-/// How many starts and signals of one tenant are processed at once while several tenants are active: all that is under way
-/// shares the disk, the processor and the groups of batches.
-const REQUESTS_AT_ONCE: usize = 4;
-/// How many counts of executions one tenant has made at once.
-const COUNTS_AT_ONCE: usize = 1;
 /// How many tasks of all tenants take turns at once for each core.
 const TURNS_PER_CORE: usize = 1;
 
@@ -84,22 +75,12 @@ pub(crate) struct Node {
     pub(crate) watchers: Watchers,
     /// Shares the threads among the tenants' activations and requests.
     pub(crate) shares: Arc<FairShares>,
-    pub(crate) upload_turns: TenantTurns,
-    /// Turns of the writes that clients cause and that are not part of a batch.
-    pub(crate) write_turns: TenantTurns,
-    /// Turns of starts and signals while several tenants are active.
-    pub(crate) request_turns: TenantTurns,
+    pub(crate) turns: ClientTurns,
     pub(crate) metrics: Arc<Metrics>,
     /// Where spans go; none if none are exported.
     pub(crate) traces: Option<Arc<Traces>>,
     pub(crate) lines: ExecutionLines,
     pub(crate) liveness: Arc<Liveness>,
-    /// Turns of counts.
-    pub(crate) count_turns: TenantTurns,
-    /// Turns of those who wait for `whole_history`: one tenant is never twice in that line.
-    pub(crate) history_turns: TenantTurns,
-    /// Taken while a whole history is in memory, which is 64 MiB of text and some times that as events.
-    pub(crate) whole_history: Semaphore,
     pub(crate) full_inboxes: FullInboxes,
     /// Notified when a bulk job was created here.
     pub(crate) bulk_news: Notify,
@@ -166,14 +147,9 @@ impl Node {
             wake,
             watchers,
             shares,
-            upload_turns: TenantTurns::new(UPLOADS_AT_ONCE),
-            write_turns: TenantTurns::new(WRITES_AT_ONCE),
-            request_turns: TenantTurns::new(REQUESTS_AT_ONCE),
+            turns: ClientTurns::new(),
             metrics,
             liveness,
-            count_turns: TenantTurns::new(COUNTS_AT_ONCE),
-            history_turns: TenantTurns::new(1),
-            whole_history: Semaphore::new(1),
             full_inboxes: FullInboxes::default(),
             bulk_news: Notify::new(),
         })

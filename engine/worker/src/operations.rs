@@ -218,8 +218,7 @@ impl TenantEngine {
 
     async fn reopening(&self, head: &ExecutionRow, mode: ReopenMode) -> Result<Command, ApiError> {
         let key = &head.key;
-        let _turn = self.node.history_turns.next(self.tenant).await;
-        let _alone = self.node.whole_history.acquire().await.expect("nobody closes the semaphore");
+        let _alone = self.node.turns.whole_history(self.tenant).await;
         let (mut history, mut from) = (Vec::new(), Position(1));
         // In pieces: to decode all of it at once would keep a thread for a second.
         while from <= head.position {

@@ -54,7 +54,7 @@ pub(crate) async fn remove(
         let version = Version { tenant, name: name.clone(), digest: digest.clone() };
         // If the version is gone already, another request has removed it.
         let act = engine.act("RemoveComponent", name.as_str(), digest.as_str());
-        let _turn = engine.node.write_turns.next(tenant).await;
+        let _turn = engine.node.turns.writes.next(tenant).await;
         store.remove_component(version, Removable::Any, act).await.map_err(unavailable)?;
         removed.push(digest.clone());
     }

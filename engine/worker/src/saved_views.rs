@@ -75,7 +75,7 @@ impl Engine {
         let new = NewView { key: key.clone(), content: text, saved_by: caller.name.clone() };
         let limits = ViewLimits { of_owner: VIEWS_MAX, of_tenant: VIEWS_OF_TENANT_MAX };
         let act = self.act(caller, caller.tenant, ("SaveView", &key.name, whose(&key)));
-        let _turn = self.node.write_turns.next(caller.tenant).await;
+        let _turn = self.node.turns.writes.next(caller.tenant).await;
         if !self.node.store.save_view(new, limits, act).await.map_err(unavailable)? {
             return Err(ApiError::Conflict(format!(
                 "there are as many views as there may be: {VIEWS_MAX} that are shared, {VIEWS_MAX} of each person, \
@@ -103,7 +103,7 @@ impl Engine {
     pub async fn delete_view(&self, caller: &Caller, (name, shared): (&str, bool)) -> Result<(), ApiError> {
         let key = key(caller, name, shared)?;
         let act = self.act(caller, caller.tenant, ("DeleteView", &key.name, whose(&key)));
-        let _turn = self.node.write_turns.next(caller.tenant).await;
+        let _turn = self.node.turns.writes.next(caller.tenant).await;
         match self.node.store.delete_view(key.clone(), act).await.map_err(unavailable)? {
             true => Ok(()),
             false => Err(no_view(&key)),

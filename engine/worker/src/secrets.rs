@@ -176,7 +176,7 @@ impl Engine {
             let stored = self.node.store.egress(of.id).await.map_err(unavailable)?;
             let change = change(&self.vault, &stored)?;
             let act = self.act(caller, of.id, what);
-            let _turn = self.node.write_turns.next(caller.tenant).await;
+            let _turn = self.node.turns.writes.next(caller.tenant).await;
             let changed = self.node.store.change_secrets(of.id, stored.version, change, act);
             if changed.await.map_err(unavailable)? {
                 return Ok(());

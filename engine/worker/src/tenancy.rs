@@ -267,7 +267,7 @@ impl Engine {
                     .to_owned(),
             ));
         }
-        let _turn = self.node.write_turns.next(caller.tenant).await;
+        let _turn = self.node.turns.writes.next(caller.tenant).await;
         let created = create(&*self.node.store, of, &request, (self.node.clock.now(), caller.actor())).await?;
         self.identities.note_tokens(true, self.node.runtime.boot_ms());
         tracing::info!(
@@ -298,7 +298,7 @@ impl Engine {
         caller.check(Action::Tokens)?;
         let of = self.tenant_of(caller, of).await?;
         let act = self.act(caller, of.id, ("RevokeToken", id, "revoked"));
-        let _turn = self.node.write_turns.next(caller.tenant).await;
+        let _turn = self.node.turns.writes.next(caller.tenant).await;
         if !self.node.store.revoke_token(of.id, id, act).await.map_err(unavailable)? {
             let shown = id.escape_debug();
             return Err(ApiError::NotFound(format!(

@@ -47,7 +47,7 @@ impl TenantEngine {
     /// Waits for this tenant's turn to have a request processed that writes. A tenant that is alone needs none.
     pub(crate) async fn request_turn(&self) -> Option<TenantTurn> {
         match self.node.shares.are_several() {
-            true => Some(self.node.request_turns.next(self.tenant).await),
+            true => Some(self.node.turns.requests.next(self.tenant).await),
             false => None,
         }
     }
@@ -157,7 +157,7 @@ impl TenantEngine {
     /// When an id is not valid, or the database does not answer.
     pub async fn children_by_status(&self, parents: &[&str], max: u32) -> Result<Vec<ChildCounts>, ApiError> {
         let parents = parents.iter().map(|id| Ok(self.key(id)?.id)).collect::<Result<_, ApiError>>()?;
-        let _turn = self.node.count_turns.next(self.tenant).await;
+        let _turn = self.node.turns.counts.next(self.tenant).await;
         self.node.store.children_by_status(self.tenant, parents, max).await.map_err(unavailable)
     }
 

@@ -6,6 +6,48 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use cerebelum_store::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// How many components one tenant may upload at once. While one is compiled, the next one is received.
+const UPLOADS_AT_ONCE: usize = 2;
+/// How many writes of one tenant's clients (signals, answers, requests to end) are in the database at once.
+const WRITES_AT_ONCE: usize = 2;
+/// How many starts and signals of one tenant are processed at once while several tenants are active: all that is under way
+/// shares the disk, the processor and the groups of batches.
+const REQUESTS_AT_ONCE: usize = 4;
+/// How many counts of executions one tenant has made at once.
+const COUNTS_AT_ONCE: usize = 1;
+
+/// The turns of what clients ask for.
+pub(crate) struct ClientTurns {
+    pub(crate) uploads: TenantTurns,
+    /// Of writes that are not part of a batch.
+    pub(crate) writes: TenantTurns,
+    /// Of starts and signals, while several tenants are active.
+    pub(crate) requests: TenantTurns,
+    pub(crate) counts: TenantTurns,
+    histories: TenantTurns,
+    whole_history: Arc<Semaphore>,
+}
+
+impl ClientTurns {
+    pub(crate) fn new() -> Self {
+        Self {
+            uploads: TenantTurns::new(UPLOADS_AT_ONCE),
+            writes: TenantTurns::new(WRITES_AT_ONCE),
+            requests: TenantTurns::new(REQUESTS_AT_ONCE),
+            counts: TenantTurns::new(COUNTS_AT_ONCE),
+            histories: TenantTurns::new(1),
+            whole_history: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Waits until a whole history may be in memory: 64 MiB of text, and some times that as events. There is one at a time,
+    /// and each tenant is in the line for it once.
+    pub(crate) async fn whole_history(&self, tenant: TenantId) -> (TenantTurn, OwnedSemaphorePermit) {
+        let turn = self.histories.next(tenant).await;
+        (turn, self.whole_history.clone().acquire_owned().await.expect("nobody closes the semaphore"))
+    }
+}
+
 /// The turns of all tenants that do one kind of thing now.
 pub(crate) struct TenantTurns {
     at_once: usize,
@@ -45,6 +87,20 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn one_whole_history_is_in_memory_and_no_tenant_is_in_the_line_twice() {
+        let turns = ClientTurns::new();
+        let first = turns.whole_history(TenantId(1)).await;
+        let mut again = Box::pin(turns.whole_history(TenantId(1)));
+        let mut other = Box::pin(turns.whole_history(TenantId(2)));
+        assert!((&mut again).now_or_never().is_none() && (&mut other).now_or_never().is_none());
+        drop(first);
+        let other = (&mut other).now_or_never().expect("it is the next one, although it asked later");
+        assert!((&mut again).now_or_never().is_none());
+        drop(other);
+        assert!((&mut again).now_or_never().is_some());
+    }
 
     #[tokio::test]
     async fn the_things_of_one_tenant_wait_for_each_other_and_for_no_one_else() {

@@ -172,7 +172,7 @@ impl TenantEngine {
         command: Command,
         act: Option<Act>,
     ) -> Result<bool, ApiError> {
-        let _turn = self.node.write_turns.next(self.tenant).await;
+        let _turn = self.node.turns.writes.next(self.tenant).await;
         self.node.store.command(key, command, act).await.map_err(unavailable)
     }
 
@@ -184,7 +184,7 @@ impl TenantEngine {
             return Err(refused(why));
         }
         // Counting a full inbox is as expensive as writing to it.
-        let _turn = self.node.write_turns.next(self.tenant).await;
+        let _turn = self.node.turns.writes.next(self.tenant).await;
         let (messages, bytes) = self.node.store.unread(key).await.map_err(unavailable)?;
         check_inbox(messages, bytes).map_err(|why| {
             full.remember(key, now_ms, &why);

@@ -177,7 +177,7 @@ async fn carry_out(engine: &TenantEngine, step: BulkStep) -> Result<u32, StoreEr
     let node = &engine.node;
     let touched = u32::try_from(step.items.len() + step.refusals.len()).unwrap_or(u32::MAX);
     let planned: Vec<_> = step.items.iter().map(|item| (item.execution.clone(), item.commands.clone())).collect();
-    let _turn = node.write_turns.next(engine.tenant).await;
+    let _turn = node.turns.writes.next(engine.tenant).await;
     if node.store.bulk_step(step).await? {
         for (id, commands) in planned {
             engine.carried_out(&ExecutionKey { tenant: engine.tenant, id }, &commands);
