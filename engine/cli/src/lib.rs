@@ -205,7 +205,7 @@ mod tests {
             (&["xyzzy"], "unrecognized subcommand 'xyzzy'; see `cerebelum --help`"),
             (
                 &["start", "w", "--delay", "5"],
-                "invalid value '5' for '--delay <D>': `5` is no duration: write 500ms, 5s, 2h30m, 1d or 2w; see `cerebelum start --help`",
+                "invalid value '5' for '--delay <D>': `5` is not a duration: write 500ms, 5s, 2h30m, 1d or 2w; see `cerebelum start --help`",
             ),
         ];
         for (line, told) in cases {

@@ -19,12 +19,11 @@ pub(crate) fn json(argument: &str, flag: &str) -> Outcome<String> {
         None => argument.to_owned(),
     };
     let hint = || match argument {
-        "-" => String::new(),
+        file if file == "-" || file.starts_with('@') => String::new(),
         // A word of JSON begins otherwise: it is a text whose quotes are missing, or were taken away by the shell.
         plain if plain.starts_with(|first: char| first.is_alphabetic()) && !plain.contains(['\'', '\n']) => {
             format!("; a text has quotes: '{}'", serde_json::Value::from(plain))
         }
-        other if other.starts_with('@') => String::new(),
         _ => "; write JSON, @FILE or - for stdin".to_owned(),
     };
     let json = Json::parse(text).map_err(|e| CliError::usage(format!("{flag}: {e}{}", hint())))?;

@@ -36,7 +36,7 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no duration: write 500ms, 5s, 2h30m, 1d or 2w");
+        let wrong = || format!("`{text}` is not a duration: write 500ms, 5s, 2h30m, 1d or 2w");
         if text.trim() == "0" {
             return Ok(Self { ms: 0 });
         }

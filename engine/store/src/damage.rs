@@ -45,7 +45,7 @@ impl RowKind {
     /// Logs that a row was left out, once for each row: lists are read again and again.
     pub(crate) fn left_out(self, key: &str, error: DbError) {
         static NAMED: Mutex<Option<HashSet<(&'static str, String)>>> = Mutex::new(None);
-        let mut named = NAMED.lock().expect("nobody panics with the names of rows");
+        let mut named = NAMED.lock().expect("no thread panics while it has the names of rows");
         let named = named.get_or_insert_default();
         if named.len() < ROWS_NAMED_MAX && named.insert((self.word, key.to_owned())) {
             let cause = match error {

@@ -221,7 +221,7 @@ pub(crate) async fn list(database: &Database, tenant: TenantId, question: &str) 
         order by l.created_at desc, l.digest",
     );
     let rows = database.client(tenant).await?.rows(&OF_QUESTION, &[tenant.into(), question.into()]).await?;
-    // The digest of a link is no secret that opens it, and its first digits are its id.
+    // The digest of a link does not open it, and its first digits are its id.
     Ok(RowKind::new("a link to an approval", 1).readable(rows, read))
 }
 

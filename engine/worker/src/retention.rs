@@ -22,10 +22,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// When nothing is left to delete, the next check follows after `keep_ended`, within these bounds.
 const RECHECK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
-/// How often deleted tenants are looked for.
+/// How often deleted tenants are looked for, and what deleted executions have left behind.
 const PURGE_INTERVAL: Duration = Duration::from_secs(5);
-/// How often what deleted executions have left behind is looked for.
-const CLEAR_INTERVAL: Duration = Duration::from_secs(1);
 /// How many lease durations a deleted tenant keeps its name. What a node began for it before is stored by then, or the node
 /// has lost its lease.
 const GRACE_LEASES: u64 = 2;
@@ -54,7 +52,7 @@ pub(crate) async fn keep_clearing(node: Arc<Node>) {
     let mut pace = Pace::default();
     loop {
         match pace.delete(&node, |limit| node.store.delete_remains(limit)).await {
-            Ok((0, _)) => node.runtime.sleep(CLEAR_INTERVAL).await,
+            Ok((0, _)) => node.runtime.sleep(PURGE_INTERVAL).await,
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot delete what a deleted execution has left behind");

@@ -44,7 +44,7 @@ impl ClientTurns {
     /// and each tenant is in the line for it once.
     pub(crate) async fn whole_history(&self, tenant: TenantId) -> (TenantTurn, OwnedSemaphorePermit) {
         let turn = self.histories.next(tenant).await;
-        (turn, self.whole_history.clone().acquire_owned().await.expect("nobody closes the semaphore"))
+        (turn, self.whole_history.clone().acquire_owned().await.expect("the semaphore is never closed"))
     }
 }
 
@@ -68,7 +68,7 @@ impl TenantTurns {
     /// Waits until this tenant does less than it may.
     pub(crate) async fn next(&self, tenant: TenantId) -> TenantTurn {
         let turns = self.of(tenant);
-        TenantTurn { _permit: turns.acquire_owned().await.expect("nobody closes the semaphore") }
+        TenantTurn { _permit: turns.acquire_owned().await.expect("the semaphore is never closed") }
     }
 
     fn of(&self, tenant: TenantId) -> Arc<Semaphore> {

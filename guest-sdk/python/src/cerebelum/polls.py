@@ -51,7 +51,7 @@ class _Poll:
         returns: type[T],
     ) -> Coroutine[Any, Any, T]: ...
 
-    # Hints that are no class, such as `Terms | None`.
+    # Hints that are not classes, such as `Terms | None`.
     @overload
     def __call__(
         self,

@@ -90,25 +90,12 @@ class _Approval:
         *,
         data: Any = None,
         kind: str = "manual",
-        schema: Mapping[str, Any] | None = None,
-        approvers: Sequence[str] | None = None,
-        timeout: Duration | None = None,
-    ) -> Coroutine[Any, Any, Approved[Any]]: ...
-
-    @overload
-    def __call__(
-        self,
-        title: str,
-        /,
-        *,
-        data: Any = None,
-        kind: str = "manual",
         schema: builtins.type[T],
         approvers: Sequence[str] | None = None,
         timeout: Duration | None = None,
     ) -> Coroutine[Any, Any, Approved[T]]: ...
 
-    # Hints that are no class, such as `Terms | None`.
+    # A JSON Schema, and hints that are not classes, such as `Terms | None`.
     @overload
     def __call__(
         self,
@@ -117,7 +104,7 @@ class _Approval:
         *,
         data: Any = None,
         kind: str = "manual",
-        schema: Any,
+        schema: Any = None,
         approvers: Sequence[str] | None = None,
         timeout: Duration | None = None,
     ) -> Coroutine[Any, Any, Approved[Any]]: ...
@@ -186,19 +173,6 @@ async def wait_for_approval(
     timeout_ms: int | None = None,
     *,
     title: str | None = None,
-    schema: Mapping[str, Any] | None = None,
-    approvers: Sequence[str] | None = None,
-    timeout: Duration | None = None,
-) -> Approved[Any]: ...
-
-
-@overload
-async def wait_for_approval(
-    approval_type: str = "manual",
-    data: Any = None,
-    timeout_ms: int | None = None,
-    *,
-    title: str | None = None,
     schema: type[T],
     approvers: Sequence[str] | None = None,
     timeout: Duration | None = None,
@@ -212,7 +186,7 @@ async def wait_for_approval(
     timeout_ms: int | None = None,
     *,
     title: str | None = None,
-    schema: Any,
+    schema: Any = None,
     approvers: Sequence[str] | None = None,
     timeout: Duration | None = None,
 ) -> Approved[Any]: ...
@@ -274,16 +248,12 @@ def _schema_of(hint: Any) -> dict[str, Any] | None:
 
 
 @overload
-async def wait_for_signal(name: str, timeout: Duration | None = None) -> Any: ...
-
-
-@overload
 async def wait_for_signal(name: str, timeout: Duration | None = None, *, returns: type[T]) -> T: ...
 
 
-# Hints that are no class, such as `Payment | None`.
+# Hints that are not classes, such as `Payment | None`.
 @overload
-async def wait_for_signal(name: str, timeout: Duration | None = None, *, returns: Any) -> Any: ...
+async def wait_for_signal(name: str, timeout: Duration | None = None, *, returns: Any = Any) -> Any: ...
 
 
 async def wait_for_signal(name: str, timeout: Duration | None = None, *, returns: Any = Any) -> Any:

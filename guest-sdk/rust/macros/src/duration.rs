@@ -3,7 +3,7 @@
 
 /// Milliseconds in a text such as `1h30m`.
 pub(crate) fn parse_ms(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is no duration: write `500ms`, `5s`, `1m30s`, `2h`, `3d` or `2w`");
+    let wrong = || format!("`{text}` is not a duration: write `500ms`, `5s`, `1m30s`, `2h`, `3d` or `2w`");
     let (mut rest, mut sum) = (text.trim(), 0_u64);
     if rest.is_empty() {
         return Err(wrong());
