@@ -9,11 +9,11 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use crate::args::Global;
 use crate::contexts::{Context, Contexts};
-use crate::exit::{CliError, Code, Outcome, is_lost};
+use crate::exit::{CliError, Code, Outcome, is_lost, root_cause};
 use crate::traces;
 
 /// Where an engine listens unless it is told otherwise.
@@ -43,10 +43,13 @@ impl Interceptor for Bearer {
     }
 }
 
+/// The methods of an engine.
+pub(crate) type Api = EngineClient<InterceptedService<Channel, Bearer>>;
+
 /// An engine that answered.
 #[derive(Clone)]
 pub(crate) struct Client {
-    pub(crate) engine: EngineClient<InterceptedService<Channel, Bearer>>,
+    pub(crate) engine: Api,
     url: String,
 }
 
@@ -118,6 +121,15 @@ impl Client {
         CliError::from_status(status, &self.url)
     }
 
+    /// Sends a request, and returns the answer to it.
+    pub(crate) async fn ask<Q, A>(
+        &mut self,
+        method: impl AsyncFnOnce(&mut Api, Q) -> Result<Response<A>, Status>,
+        request: Q,
+    ) -> Outcome<A> {
+        method(&mut self.engine, request).await.map(Response::into_inner).map_err(|status| self.stop(&status))
+    }
+
     /// Makes sure that the engine knows all parts of a filter: one of an earlier version would leave a part out that it does
     /// not know, and find all executions. Whoever knows a part refuses these values of it.
     pub(crate) async fn check_knows(&mut self, filter: &proto::ExecutionFilter) -> Outcome {
@@ -143,11 +155,14 @@ impl Client {
         }
     }
 
+    /// All versions of all components, as the engine lists them.
+    pub(crate) async fn components(&mut self) -> Outcome<Vec<proto::Component>> {
+        Ok(self.ask(Api::components, proto::ComponentsRequest {}).await?.components)
+    }
+
     /// An execution as it is now.
     pub(crate) async fn status(&mut self, id: &str) -> Outcome<proto::ExecutionStatus> {
-        let request = proto::StatusRequest { execution_id: id.to_owned() };
-        let answer = self.engine.status(request).await.map_err(|e| self.stop(&e))?;
-        Ok(answer.into_inner())
+        self.ask(Api::status, proto::StatusRequest { execution_id: id.to_owned() }).await
     }
 
     /// An execution once it has ended. An engine that restarts meanwhile is waited for.
@@ -278,14 +293,6 @@ fn unreachable_engine(url: &str, error: &dyn std::error::Error) -> CliError {
         ),
     };
     CliError::new(Code::Unreachable, line)
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -47,7 +47,10 @@ impl CliError {
     pub(crate) fn from_status(status: &tonic::Status, url: &str) -> Self {
         use tonic::Code as Grpc;
         if is_lost(status) {
-            let why = root_cause(status);
+            let why = match is_of_proxy(status) {
+                true => "a proxy answers in its place".to_owned(),
+                false => root_cause(status),
+            };
             if why.contains("fatal alert") {
                 // With TLS 1.3 the other side refuses a client's certificate after the client has connected.
                 let line = format!(
@@ -92,15 +95,9 @@ fn is_of_proxy(status: &tonic::Status) -> bool {
     ["502", "503", "504"].iter().any(|code| status.message().contains(&format!("response with status: {code}")))
 }
 
-fn root_cause(status: &tonic::Status) -> String {
-    let mut cause: &dyn std::error::Error = status;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    match is_of_proxy(status) {
-        true => "a proxy answers in its place".to_owned(),
-        false => cause.to_string(),
-    }
+/// The innermost reason of an error.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root_cause)
 }
 
 impl fmt::Display for CliError {

@@ -4,7 +4,7 @@ use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
 use crate::args::Audit;
-use crate::client::Client;
+use crate::client::{Api, Client};
 use crate::exit::{CliError, Outcome};
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
@@ -42,7 +42,7 @@ async fn acts(client: &mut Client, args: Audit, limit: usize) -> Outcome<(Vec<pr
     let mut acts = Vec::new();
     while acts.len() < limit {
         request.limit = u32::try_from((limit - acts.len()).min(PAGE)).unwrap_or(u32::MAX);
-        let page = client.engine.audit(request.clone()).await.map_err(|e| client.stop(&e))?.into_inner();
+        let page = client.ask(Api::audit, request.clone()).await?;
         acts.extend(page.acts);
         request.cursor = page.next;
         if request.cursor.is_none() {

@@ -5,7 +5,7 @@ use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
 use crate::args::{Bulk, BulkVerb, Filter};
-use crate::client::Client;
+use crate::client::{Api, Client};
 use crate::exit::{CliError, Outcome};
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
@@ -30,16 +30,13 @@ impl ApiCommand {
             }
             BulkVerb::Delete(bulk) => self.start_bulk(&mut client, bulk, operation("delete")).await,
             BulkVerb::List => {
-                let answer = client.engine.bulk_jobs(proto::BulkJobsRequest {}).await;
-                self.bulk_jobs(&answer.map_err(|e| client.stop(&e))?.into_inner().jobs)
+                self.bulk_jobs(&client.ask(Api::bulk_jobs, proto::BulkJobsRequest {}).await?.jobs)
             }
             BulkVerb::Show { id } => {
-                let answer = client.engine.show_bulk(proto::ShowBulkRequest { bulk_id: id }).await;
-                self.bulk_detail(&answer.map_err(|e| client.stop(&e))?.into_inner())
+                self.bulk_detail(&client.ask(Api::show_bulk, proto::ShowBulkRequest { bulk_id: id }).await?)
             }
             BulkVerb::Stop { id } => {
-                let answer = client.engine.stop_bulk(proto::StopBulkRequest { bulk_id: id }).await;
-                let job = answer.map_err(|e| client.stop(&e))?.into_inner();
+                let job = client.ask(Api::stop_bulk, proto::StopBulkRequest { bulk_id: id }).await?;
                 match self.global.json {
                     true => self.out.say(&json::bulk_job(&job)),
                     false => self.done(&job.bulk_id, &format!("is stopped: {}", so_far(&job))),
@@ -53,15 +50,14 @@ impl ApiCommand {
         let filter = filter(wanted, all)?;
         client.check_knows(&filter).await?;
         if dry_run {
-            let answer = client.engine.count(proto::CountRequest { filter: Some(filter), up_to: None }).await;
-            let counted = answer.map_err(|e| client.stop(&e))?.into_inner();
+            let counted = client.ask(Api::count, proto::CountRequest { filter: Some(filter), up_to: None }).await?;
             return match self.global.json {
                 true => self.out.say(&json::count(counted)),
                 false => self.out.say(&format!("{} executions match", words(&counted))),
             };
         }
         let request = proto::StartBulkRequest { bulk_id: id, filter: Some(filter), at_most, ..request };
-        let job = client.engine.start_bulk(request).await.map_err(|e| client.stop(&e))?.into_inner();
+        let job = client.ask(Api::start_bulk, request).await?;
         if self.global.json {
             return self.out.say(&json::bulk_job(&job));
         }

@@ -10,7 +10,7 @@ use futures::stream;
 use super::ApiCommand;
 use super::read::{component_lines, short, size};
 use crate::args::{AcceptComponent, Build, New, RemoveComponent, Upload};
-use crate::client::Client;
+use crate::client::{Api, Client};
 use crate::exit::{CliError, Code, Outcome};
 use crate::out::{self, Out, note};
 use crate::project;
@@ -79,11 +79,9 @@ impl ApiCommand {
 
     /// Removes a component, or one version of it.
     pub(crate) async fn remove_component(&self, args: RemoveComponent) -> Outcome {
-        let mut client = self.client().await?;
         let RemoveComponent { name, digest } = args;
         let request = proto::RemoveComponentRequest { name: name.clone(), digest };
-        let answer = client.engine.remove_component(request).await.map_err(|e| client.stop(&e))?;
-        let digests = answer.into_inner().digests;
+        let digests = self.client().await?.ask(Api::remove_component, request).await?.digests;
         if self.global.json {
             return self.out.say(&json::removed(&name, &digests));
         }
@@ -98,8 +96,7 @@ impl ApiCommand {
         file_name: String,
         bytes: &[u8],
     ) -> Outcome<proto::Component> {
-        let answer = client.engine.components(proto::ComponentsRequest {}).await.map_err(|e| client.stop(&e))?;
-        let before = answer.into_inner().components;
+        let before = client.components().await?;
         let uploading = upload(client, name, file_name, bytes);
         let component = match self.global.json {
             true => uploading.await?,
@@ -126,8 +123,7 @@ fn compiling(before: &[proto::Component], bytes: usize) -> String {
 
 /// Grants a version what it asks for.
 pub(super) async fn accept(client: &mut Client, name: String, digest: String) -> Outcome<proto::Component> {
-    let request = proto::AcceptComponentRequest { name, digest };
-    Ok(client.engine.accept_component(request).await.map_err(|e| client.stop(&e))?.into_inner())
+    client.ask(Api::accept_component, proto::AcceptComponentRequest { name, digest }).await
 }
 
 /// The note on the version that the new component has replaced, if that was another one.
@@ -189,8 +185,7 @@ async fn upload(
         pieces.push(proto::UploadRequest::default());
     }
     (pieces[0].name, pieces[0].file_name) = (name, file_name);
-    let answer = client.engine.upload(stream::iter(pieces)).await.map_err(|e| client.stop(&e))?;
-    Ok(answer.into_inner())
+    client.ask(Api::upload, stream::iter(pieces)).await
 }
 
 #[cfg(test)]

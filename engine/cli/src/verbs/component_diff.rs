@@ -12,9 +12,7 @@ use crate::render::plain;
 impl ApiCommand {
     /// Compares two versions of a component.
     pub(crate) async fn diff_component(&self, args: DiffComponent) -> Outcome {
-        let mut client = self.client().await?;
-        let answer = client.engine.components(proto::ComponentsRequest {}).await.map_err(|e| client.stop(&e))?;
-        let all = answer.into_inner().components;
+        let all = self.client().await?.components().await?;
         let (from, to) = versions(&all, &args)?;
         let changes = changes(from, to);
         if self.global.json {

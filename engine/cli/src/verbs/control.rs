@@ -3,7 +3,7 @@
 use cerebelum_server::proto;
 
 use super::ApiCommand;
-use crate::client::Client;
+use crate::client::{Api, Client};
 use crate::exit::{CliError, Code, Outcome};
 use crate::out;
 
@@ -25,15 +25,15 @@ pub(crate) enum Control {
 impl Control {
     async fn perform(self, client: &mut Client, id: &str) -> Outcome {
         let execution_id = id.to_owned();
-        let engine = &mut client.engine;
-        let done = match self {
-            Self::Cancel => engine.cancel(proto::CancelRequest { execution_id }).await.map(drop),
-            Self::Terminate => engine.terminate(proto::TerminateRequest { execution_id }).await.map(drop),
-            Self::Pause => engine.pause(proto::PauseRequest { execution_id }).await.map(drop),
-            Self::Resume { force } => engine.resume(proto::ResumeRequest { execution_id, force }).await.map(drop),
-            Self::Delete => engine.delete(proto::DeleteRequest { execution_id }).await.map(drop),
-        };
-        done.map_err(|e| client.stop(&e))
+        match self {
+            Self::Cancel => client.ask(Api::cancel, proto::CancelRequest { execution_id }).await.map(drop),
+            Self::Terminate => client.ask(Api::terminate, proto::TerminateRequest { execution_id }).await.map(drop),
+            Self::Pause => client.ask(Api::pause, proto::PauseRequest { execution_id }).await.map(drop),
+            Self::Resume { force } => {
+                client.ask(Api::resume, proto::ResumeRequest { execution_id, force }).await.map(drop)
+            }
+            Self::Delete => client.ask(Api::delete, proto::DeleteRequest { execution_id }).await.map(drop),
+        }
     }
 
     const fn done(self) -> &'static str {

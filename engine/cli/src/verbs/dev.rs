@@ -8,9 +8,9 @@ use cerebelum_server::proto;
 use super::ApiCommand;
 use super::component::accept;
 use super::read::component_lines;
-use super::start::{ended_well, start};
+use super::start::ended_well;
 use crate::args::Dev;
-use crate::client::Client;
+use crate::client::{Api, Client};
 use crate::exit::{CliError, Code, Outcome};
 use crate::project::{self, Built};
 use crate::values;
@@ -59,7 +59,7 @@ impl ApiCommand {
             if let Some(execution_id) = running.take() {
                 self.out.say(&format!("terminating {execution_id}, which runs the code from before the change"))?;
                 // It does not matter if it has ended meanwhile.
-                let _ = client.engine.terminate(proto::TerminateRequest { execution_id }).await;
+                let _ = client.ask(Api::terminate, proto::TerminateRequest { execution_id }).await;
             }
         }
     }
@@ -82,7 +82,7 @@ impl ApiCommand {
             None => "null".to_owned(),
         };
         let request = proto::StartRequest { workflow, input, ..Default::default() };
-        let summary = start(client, request).await?;
+        let summary = client.ask(Api::start, request).await?;
         *running = Some(summary.execution_id.clone());
         let status = self.follow(client, &summary.execution_id).await?;
         *running = None;

@@ -9,7 +9,7 @@ use rustix::termios::{self, LocalModes, OptionalActions};
 
 use super::ApiCommand;
 use crate::args::{CreateToken, Login, TenantVerb, TokenVerb};
-use crate::client::{Client, Place};
+use crate::client::{Api, Client, Place};
 use crate::contexts::{Context, Contexts};
 use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
@@ -25,35 +25,30 @@ impl ApiCommand {
         let (tenant, done) = match verb {
             TenantVerb::List => return self.tenants(&mut client).await,
             TenantVerb::Show { name } => {
-                let shown = client.engine.show_tenant(proto::ShowTenantRequest { name }).await;
-                return self.tenant_detail(&shown.map_err(|e| client.stop(&e))?.into_inner());
+                return self.tenant_detail(&client.ask(Api::show_tenant, proto::ShowTenantRequest { name }).await?);
             }
             TenantVerb::SetQuota { name, changes } => {
                 let change = |(name, max)| proto::set_quotas_request::Change { name, max };
                 let request = proto::SetQuotasRequest { name, changes: changes.into_iter().map(change).collect() };
-                let set = client.engine.set_quotas(request).await.map_err(|e| client.stop(&e))?;
-                return self.tenant_detail(&set.into_inner());
+                return self.tenant_detail(&client.ask(Api::set_quotas, request).await?);
             }
             TenantVerb::SetHosts { name, hosts, default } => {
                 let hosts = (!default).then_some(proto::Hosts { hosts });
-                let set = client.engine.set_hosts(proto::SetHostsRequest { name, hosts }).await;
-                return self.tenant_detail(&set.map_err(|e| client.stop(&e))?.into_inner());
+                let request = proto::SetHostsRequest { name, hosts };
+                return self.tenant_detail(&client.ask(Api::set_hosts, request).await?);
             }
             TenantVerb::Create { name } => {
-                let request = proto::CreateTenantRequest { name };
-                (client.engine.create_tenant(request).await, "exists now")
+                (client.ask(Api::create_tenant, proto::CreateTenantRequest { name }).await?, "exists now")
             }
             TenantVerb::Suspend { name, lift } => {
                 let request = proto::SuspendTenantRequest { name, lift };
                 let done = if lift { "is not suspended any more" } else { "is suspended" };
-                (client.engine.suspend_tenant(request).await, done)
+                (client.ask(Api::suspend_tenant, request).await?, done)
             }
             TenantVerb::Delete { name } => {
-                let request = proto::DeleteTenantRequest { name };
-                (client.engine.delete_tenant(request).await, "is being deleted")
+                (client.ask(Api::delete_tenant, proto::DeleteTenantRequest { name }).await?, "is being deleted")
             }
         };
-        let tenant = tenant.map_err(|e| client.stop(&e))?.into_inner();
         match self.global.json {
             true => self.out.say(&json::tenant(&tenant)),
             false => self.out.say(&format!("tenant {} {done}", tenant.name)),
@@ -92,8 +87,7 @@ impl ApiCommand {
     }
 
     async fn tenants(&self, client: &mut Client) -> Outcome {
-        let answer = client.engine.tenants(proto::TenantsRequest {}).await.map_err(|e| client.stop(&e))?;
-        let tenants = answer.into_inner().tenants;
+        let tenants = client.ask(Api::tenants, proto::TenantsRequest {}).await?.tenants;
         if self.global.json {
             return self.out.array(&tenants.iter().map(json::tenant).collect::<Vec<_>>());
         }
@@ -113,15 +107,11 @@ impl ApiCommand {
         match verb {
             TokenVerb::Create(args) => self.create_token(args).await,
             TokenVerb::List { tenant } => {
-                let mut client = self.client().await?;
-                let request = proto::TokensRequest { tenant };
-                let answer = client.engine.tokens(request).await.map_err(|e| client.stop(&e))?;
-                self.tokens(&answer.into_inner().tokens)
+                self.tokens(&self.client().await?.ask(Api::tokens, proto::TokensRequest { tenant }).await?.tokens)
             }
             TokenVerb::Revoke { id, tenant } => {
-                let mut client = self.client().await?;
                 let request = proto::RevokeTokenRequest { id: id.clone(), tenant };
-                client.engine.revoke_token(request).await.map_err(|e| client.stop(&e))?;
+                self.client().await?.ask(Api::revoke_token, request).await?;
                 self.done(&id, "is revoked")
             }
         }
@@ -138,9 +128,8 @@ impl ApiCommand {
                 created.map_err(|refused| CliError::new(Code::Refused, refused.to_string()))?.into()
             }
             None => {
-                let mut client = self.client().await?;
                 let request = proto::CreateTokenRequest { tenant: args.tenant, role, name: args.name, expires_in_ms };
-                client.engine.create_token(request).await.map_err(|e| client.stop(&e))?.into_inner()
+                self.client().await?.ask(Api::create_token, request).await?
             }
         };
         if self.global.json {
@@ -180,8 +169,7 @@ impl ApiCommand {
 
     /// Says who the caller is.
     pub(crate) async fn whoami(&self) -> Outcome {
-        let mut client = self.client().await?;
-        let caller = client.engine.who_am_i(proto::WhoAmIRequest {}).await.map_err(|e| client.stop(&e))?.into_inner();
+        let caller = self.client().await?.ask(Api::who_am_i, proto::WhoAmIRequest {}).await?;
         if self.global.json {
             return self.out.say(&json::caller(&caller));
         }
@@ -200,8 +188,7 @@ impl ApiCommand {
         };
         (self.global.url, self.global.context) = (Some(place.url.clone()), None);
         self.global.token = Some(token.clone());
-        let mut client = self.client().await?;
-        let caller = client.engine.who_am_i(proto::WhoAmIRequest {}).await.map_err(|e| client.stop(&e))?.into_inner();
+        let caller = self.client().await?.ask(Api::who_am_i, proto::WhoAmIRequest {}).await?;
         if caller.token_id.is_none() {
             let why = format!("the engine at {} has no tokens: every client on its machine is an admin", place.url);
             return Err(CliError::new(Code::Refused, why));

@@ -4,6 +4,7 @@ use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
 use crate::args::{ApprovalsVerb, Link};
+use crate::client::Api;
 use crate::exit::Outcome;
 use crate::out::note;
 use crate::render::{self, Now, Style, Table, ago};
@@ -14,15 +15,12 @@ impl ApiCommand {
         match verb {
             ApprovalsVerb::Link(args) => self.create_link(args).await,
             ApprovalsVerb::Links { id } => {
-                let mut client = self.client().await?;
                 let request = proto::ApprovalLinksRequest { id };
-                let answer = client.engine.approval_links(request).await.map_err(|e| client.stop(&e))?;
-                self.list_links(&answer.into_inner().links)
+                self.list_links(&self.client().await?.ask(Api::approval_links, request).await?.links)
             }
             ApprovalsVerb::Revoke { id, link } => {
-                let mut client = self.client().await?;
                 let request = proto::RevokeApprovalLinkRequest { id, link_id: link.clone() };
-                client.engine.revoke_approval_link(request).await.map_err(|e| client.stop(&e))?;
+                self.client().await?.ask(Api::revoke_approval_link, request).await?;
                 self.done(&link, "is revoked")
             }
         }
@@ -32,7 +30,7 @@ impl ApiCommand {
         let mut client = self.client().await?;
         let (only, expires_in_ms) = (args.only.into_iter().collect(), Some(args.expires.ms));
         let request = proto::CreateApprovalLinkRequest { id: args.id, name: args.name, only, expires_in_ms };
-        let mut created = client.engine.create_approval_link(request).await.map_err(|e| client.stop(&e))?.into_inner();
+        let mut created = client.ask(Api::create_approval_link, request).await?;
         let url = created.url.get_or_insert_with(|| client.address_of(&created.path)).clone();
         if self.global.json {
             return self.out.say(&json::created_link(&created));

@@ -5,7 +5,7 @@ use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
 use crate::args::List;
-use crate::client::Client;
+use crate::client::{Api, Client};
 use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
@@ -25,7 +25,7 @@ impl ApiCommand {
         let workflow = args.filter.workflow.clone();
         let found = pages(&mut client, args).await?;
         let unknown = match workflow.filter(|_| found.executions.is_empty()) {
-            Some(workflow) => unknown_workflow(&mut client, &workflow).await?,
+            Some(workflow) => refusal(&client.components().await?, &workflow),
             None => None,
         };
         match self.global.json {
@@ -74,7 +74,7 @@ async fn pages(client: &mut Client, args: List) -> Outcome<ListedPage> {
     let mut executions: Vec<proto::Summary> = Vec::new();
     while executions.len() < limit {
         request.limit = u32::try_from((limit - executions.len()).min(PAGE)).unwrap_or(u32::MAX);
-        let answer = client.engine.list(request.clone()).await.map_err(|e| client.stop(&e))?.into_inner();
+        let answer = client.ask(Api::list, request.clone()).await?;
         executions.extend(answer.executions);
         request.cursor = answer.next;
         if request.cursor.is_none() {
@@ -85,11 +85,6 @@ async fn pages(client: &mut Client, args: List) -> Outcome<ListedPage> {
 }
 
 /// The error for a workflow that no component has.
-async fn unknown_workflow(client: &mut Client, wanted: &str) -> Outcome<Option<CliError>> {
-    let answer = client.engine.components(proto::ComponentsRequest {}).await.map_err(|e| client.stop(&e))?;
-    Ok(refusal(&answer.into_inner().components, wanted))
-}
-
 fn refusal(components: &[proto::Component], wanted: &str) -> Option<CliError> {
     let names = |one: &proto::Component| {
         let of = one.name.clone();

@@ -3,15 +3,14 @@
 use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
+use crate::client::Api;
 use crate::exit::Outcome;
 use crate::render::{Line, Style, Table, roughly};
 
 impl ApiCommand {
     /// Lists the engines that share the database.
     pub(crate) async fn nodes(&self) -> Outcome {
-        let mut client = self.client().await?;
-        let answer = client.engine.nodes(proto::NodesRequest {}).await.map_err(|e| client.stop(&e))?;
-        let nodes = answer.into_inner().nodes;
+        let nodes = self.client().await?.ask(Api::nodes, proto::NodesRequest {}).await?.nodes;
         if self.global.json {
             return self.out.array(&nodes.iter().map(json::node).collect::<Vec<_>>());
         }

@@ -4,6 +4,7 @@ use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
 use crate::args::{Approve, Reject, Signal};
+use crate::client::Api;
 use crate::exit::Outcome;
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
@@ -19,7 +20,7 @@ impl ApiCommand {
         let mut request = proto::ApprovalsRequest { execution_id, ..Default::default() };
         let mut approvals = Vec::new();
         while approvals.len() < APPROVALS_MAX {
-            let answer = client.engine.approvals(request.clone()).await.map_err(|e| client.stop(&e))?.into_inner();
+            let answer = client.ask(Api::approvals, request.clone()).await?;
             approvals.extend(answer.approvals);
             request.cursor = answer.next;
             if request.cursor.is_none() {
@@ -55,27 +56,24 @@ impl ApiCommand {
     /// Approves.
     pub(crate) async fn approve(&self, args: Approve) -> Outcome {
         let data = values::json(&args.data, "--data")?;
-        let mut client = self.client().await?;
         let request = proto::ApproveRequest { id: args.id, data, comment: args.comment, by: whoami() };
-        let answer = client.engine.approve(request).await.map_err(|e| client.stop(&e))?;
-        self.done(&answer.into_inner().execution_id, "is approved")
+        let answer = self.client().await?.ask(Api::approve, request).await?;
+        self.done(&answer.execution_id, "is approved")
     }
 
     /// Rejects.
     pub(crate) async fn reject(&self, args: Reject) -> Outcome {
-        let mut client = self.client().await?;
         let request = proto::RejectRequest { id: args.id, reason: args.reason, by: whoami() };
-        let answer = client.engine.reject(request).await.map_err(|e| client.stop(&e))?;
-        self.done(&answer.into_inner().execution_id, "is rejected")
+        let answer = self.client().await?.ask(Api::reject, request).await?;
+        self.done(&answer.execution_id, "is rejected")
     }
 
     /// Sends a signal.
     pub(crate) async fn signal(&self, args: Signal) -> Outcome {
         let data = values::json(&args.data, "--data")?;
-        let mut client = self.client().await?;
-        let (id, name) = (args.id.clone(), args.name);
-        let request = proto::SignalRequest { execution_id: args.id, name: name.clone(), data };
-        client.engine.signal(request).await.map_err(|e| client.stop(&e))?;
+        let Signal { id, name, .. } = args;
+        let request = proto::SignalRequest { execution_id: id.clone(), name: name.clone(), data };
+        self.client().await?.ask(Api::signal, request).await?;
         self.done(&id, &format!("has the signal {name}"))
     }
 }

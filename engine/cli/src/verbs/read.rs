@@ -6,7 +6,7 @@ use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
 use crate::args::{History, Logs};
-use crate::client::Client;
+use crate::client::{Api, Client};
 use crate::exit::Outcome;
 use crate::render::{Line, Now, Style, Table, ago, plain, traceback_lines, without_traceback};
 
@@ -16,9 +16,7 @@ const DIGEST_DIGITS: usize = 12;
 impl ApiCommand {
     /// Lists components.
     pub(crate) async fn components(&self) -> Outcome {
-        let mut client = self.client().await?;
-        let answer = client.engine.components(proto::ComponentsRequest {}).await.map_err(|e| client.stop(&e))?;
-        let components = answer.into_inner().components;
+        let components = self.client().await?.components().await?;
         if self.global.json {
             return self.out.array(&components.iter().map(json::component).collect::<Vec<_>>());
         }
@@ -50,7 +48,7 @@ impl ApiCommand {
         let mut client = self.client().await?;
         let History { id: execution_id, run, after, follow } = args;
         let request = proto::HistoryRequest { execution_id, run, after, follow };
-        let mut events = client.engine.history(request).await.map_err(|e| client.stop(&e))?.into_inner();
+        let mut events = client.ask(Api::history, request).await?;
         while let Some(event) = events.message().await.map_err(|e| client.stop(&e))? {
             match self.global.json {
                 true => self.out.say(&json::event(&event))?,
@@ -64,7 +62,7 @@ impl ApiCommand {
     pub(crate) async fn logs(&self, args: Logs) -> Outcome {
         let mut client = self.client().await?;
         let request = proto::LogsRequest { execution_id: args.id.clone(), after: 0, follow: args.follow };
-        let mut lines = client.engine.logs(request).await.map_err(|e| client.stop(&e))?.into_inner();
+        let mut lines = client.ask(Api::logs, request).await?;
         let mut names = Names { client: client.clone(), execution_id: args.id, known: HashMap::new() };
         while let Some(line) = lines.message().await.map_err(|e| client.stop(&e))? {
             let name = names.of(&line.scope).await?;

@@ -5,6 +5,7 @@ use cerebelum_server::{json, proto};
 use super::ApiCommand;
 use super::identity::read_hidden;
 use crate::args::SecretVerb;
+use crate::client::Api;
 use crate::exit::Outcome;
 use crate::render::{Line, Now, Style, Table, ago};
 
@@ -16,24 +17,23 @@ impl ApiCommand {
             SecretVerb::Set { name, hosts, tenant } => {
                 let value = read_hidden("value", "it is not shown here")?;
                 let request = proto::SetSecretRequest { tenant, name, value, hosts };
-                let set = client.engine.set_secret(request).await.map_err(|e| client.stop(&e))?.into_inner();
+                let set = client.ask(Api::set_secret, request).await?;
                 match self.global.json {
                     true => self.out.say(&json::secret(&set)),
                     false => self.done(&set.name, &format!("may go to {}", set.hosts.join(", "))),
                 }
             }
             SecretVerb::List { tenant } => {
-                let answer = client.engine.secrets(proto::SecretsRequest { tenant }).await;
-                self.secrets(&answer.map_err(|e| client.stop(&e))?.into_inner().secrets)
+                self.secrets(&client.ask(Api::secrets, proto::SecretsRequest { tenant }).await?.secrets)
             }
             SecretVerb::Delete { name, tenant } => {
                 let request = proto::DeleteSecretRequest { tenant, name: name.clone() };
-                client.engine.delete_secret(request).await.map_err(|e| client.stop(&e))?;
+                client.ask(Api::delete_secret, request).await?;
                 self.done(&name, "is deleted")
             }
             SecretVerb::RotateKey { tenant } => {
-                let answer = client.engine.rotate_secrets_key(proto::RotateSecretsKeyRequest { tenant }).await;
-                let rotated = answer.map_err(|e| client.stop(&e))?.into_inner();
+                let request = proto::RotateSecretsKeyRequest { tenant };
+                let rotated = client.ask(Api::rotate_secrets_key, request).await?;
                 match self.global.json {
                     true => self.out.say(&json::rotated(rotated)),
                     false => self.out.say(&format!("{} secrets are sealed with a new key", rotated.secrets)),

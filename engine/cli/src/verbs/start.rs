@@ -6,7 +6,7 @@ use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
 use crate::args::{Start, StatusOf};
-use crate::client::{Client, has_ended};
+use crate::client::{Api, has_ended};
 use crate::exit::{CliError, Code, Outcome};
 use crate::out;
 use crate::render::{Now, RenderOptions, STEPS_SHOWN, execution, failure_line};
@@ -25,7 +25,7 @@ impl ApiCommand {
         };
         let has_own_id = request.execution_id.is_some();
         let mut client = self.client().await?;
-        let summary = start(&mut client, request).await?;
+        let summary = client.ask(Api::start, request).await?;
         if has_own_id && (summary.ended_at.is_some() || summary.events > 1) {
             let Summary { execution_id: id, status, .. } = &summary;
             out::note(&format!("{id} exists already and is {status}: nothing was started, no option was applied"));
@@ -82,12 +82,6 @@ impl ApiCommand {
             false => self.out.show(&execution(status, looks)),
         }
     }
-}
-
-/// Starts an execution.
-pub(super) async fn start(client: &mut Client, request: proto::StartRequest) -> Outcome<proto::Summary> {
-    let answer = client.engine.start(request).await.map_err(|e| client.stop(&e))?;
-    Ok(answer.into_inner())
 }
 
 /// Exit code 1 unless the execution completed.

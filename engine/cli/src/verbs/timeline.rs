@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::ApiCommand;
 use crate::args;
+use crate::client::Api;
 use crate::exit::Outcome;
 use crate::out::size;
 use crate::render::{Line, Style, timeline};
@@ -19,7 +20,7 @@ impl ApiCommand {
         let summary = status.summary.unwrap_or_default();
         let run = args.run.unwrap_or(summary.run);
         let request = proto::HistoryRequest { execution_id: args.id, run: Some(run), ..Default::default() };
-        let mut events = client.engine.history(request).await.map_err(|e| client.stop(&e))?.into_inner();
+        let mut events = client.ask(Api::history, request).await?;
         let (mut calls, mut unknown) = (Timeline::default(), 0_u64);
         while let Some(event) = events.message().await.map_err(|e| client.stop(&e))? {
             match stored(&event) {

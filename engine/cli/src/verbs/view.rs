@@ -5,6 +5,7 @@ use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
 use crate::args::{SaveView, ViewVerb};
+use crate::client::Api;
 use crate::exit::Outcome;
 use crate::render::{Line, Now, Style, Table, ago};
 
@@ -18,19 +19,18 @@ impl ApiCommand {
                 let filter = filter.read()?;
                 client.check_knows(&filter).await?;
                 let request = proto::SaveViewRequest { name, shared, filter: Some(filter), columns };
-                let saved = client.engine.save_view(request).await.map_err(|e| client.stop(&e))?.into_inner();
+                let saved = client.ask(Api::save_view, request).await?;
                 match self.global.json {
                     true => self.out.say(&json::view(&saved)),
                     false => self.done(&saved.name, &format!("is saved, {}", for_whom(&saved))),
                 }
             }
             ViewVerb::List => {
-                let answer = client.engine.views(proto::ViewsRequest {}).await;
-                self.views(&answer.map_err(|e| client.stop(&e))?.into_inner().views)
+                self.views(&client.ask(Api::views, proto::ViewsRequest {}).await?.views)
             }
             ViewVerb::Delete { name, shared } => {
                 let request = proto::DeleteViewRequest { name: name.clone(), shared };
-                client.engine.delete_view(request).await.map_err(|e| client.stop(&e))?;
+                client.ask(Api::delete_view, request).await?;
                 self.done(&name, "is deleted")
             }
         }
