@@ -113,11 +113,11 @@ impl Contexts {
     }
 
     /// All contexts as JSON, without their tokens.
-    pub(crate) fn lines_of_json(&self) -> Vec<String> {
+    pub(crate) fn lines_of_json(&self) -> impl Iterator<Item = String> {
         let line = |(name, context, current): (&str, &Context, bool)| {
             serde_json::json!({ "name": name, "url": context.url, "current": current }).to_string()
         };
-        self.all().map(line).collect()
+        self.all().map(line)
     }
 }
 
@@ -150,6 +150,6 @@ mod tests {
         assert!(contexts.choose("c").unwrap_err().line.contains("a, b, b2"));
         let text = toml::to_string(&contexts).unwrap();
         assert_eq!(toml::from_str::<Contexts>(&text).unwrap(), contexts);
-        assert!(contexts.lines_of_json().iter().all(|line| !line.contains("cb_1_2")));
+        assert!(contexts.lines_of_json().all(|line| !line.contains("cb_1_2")));
     }
 }

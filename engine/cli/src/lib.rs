@@ -103,7 +103,7 @@ async fn perform(verb: Verb, global: Global, out: Out) -> Outcome {
             Some(ComponentsVerb::Accept(args)) => asking.accept_component(args).await,
         },
         Verb::Start(args) => asking.start(args).await,
-        Verb::List(args) => asking.list(args).await,
+        Verb::List(args) => asking.list_executions(args).await,
         Verb::Status(args) => asking.status(&args).await,
         Verb::Result(args) => asking.result(&args.id, args.wait).await,
         Verb::Watch(one) => asking.watch(&one.id).await,

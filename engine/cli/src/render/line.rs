@@ -63,6 +63,11 @@ impl Line {
         Self::default().and(style, text)
     }
 
+    /// A line with the name of what a row of a table is about.
+    pub(crate) fn bold(text: &str) -> Self {
+        Self::new(Style::Bold, text)
+    }
+
     /// The line with this text at its end. Whatever the text contains, it stays on this line.
     pub(crate) fn and(mut self, style: Style, text: &str) -> Self {
         self.pieces.push((style, plain(text)));
@@ -102,6 +107,18 @@ impl Line {
             shown.push('…');
         }
         shown
+    }
+}
+
+impl From<&str> for Line {
+    fn from(text: &str) -> Self {
+        Self::new(Style::Plain, text)
+    }
+}
+
+impl From<String> for Line {
+    fn from(text: String) -> Self {
+        text.as_str().into()
     }
 }
 

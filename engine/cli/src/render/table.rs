@@ -9,14 +9,10 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table with these columns.
-    pub(crate) fn new(columns: &[&str]) -> Self {
-        Self { heading: columns.iter().map(|name| Line::new(Style::Dim, name)).collect(), rows: Vec::new() }
-    }
-
-    /// Adds a row.
-    pub(crate) fn row(&mut self, cells: Vec<Line>) {
-        self.rows.push(cells);
+    /// A table with these columns and rows.
+    pub(crate) fn new<const N: usize>(columns: [&str; N], rows: impl IntoIterator<Item = [Line; N]>) -> Self {
+        let heading = columns.map(|name| Line::new(Style::Dim, name)).to_vec();
+        Self { heading, rows: rows.into_iter().map(Vec::from).collect() }
     }
 
     /// Whether the table has no rows below the heading.
@@ -51,11 +47,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_lines_do_not_end_in_spaces() {
-        let mut table = Table::new(&["NAME", "STATUS"]);
-        let cell = |text: &str| Line::new(Style::Plain, text);
-        table.row(vec![cell("世界"), cell("ok")]);
-        table.row(vec![cell("longer"), cell("running")]);
-        table.row(vec![cell("idle"), cell("")]);
+        let rows = [["世界", "ok"], ["longer", "running"], ["idle", ""]];
+        let table = Table::new(["NAME", "STATUS"], rows.map(|row| row.map(Line::from)));
         let shown: Vec<_> = table.lines().iter().map(|line| line.render(None, false)).collect();
         assert_eq!(shown, ["NAME    STATUS", "世界    ok", "longer  running", "idle"]);
     }

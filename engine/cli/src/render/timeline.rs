@@ -23,11 +23,9 @@ pub(crate) fn timeline(lanes: &[Lane], axis: &Axis, columns: usize) -> Vec<Line>
     let widest = |cells: &[Line], least: usize| cells.iter().map(Line::width).max().unwrap_or(0).max(least);
     let taken = widest(&names, 4) + widest(&counts, 5) + 4;
     let width = columns.saturating_sub(taken).max(PICTURE_MIN);
-    let mut table = Table::new(&["CALL", "CALLS", &scale(axis, width)]);
-    for ((lane, name), count) in lanes.iter().zip(names).zip(counts) {
-        table.row(vec![name, count, bars(lane, axis, width)]);
-    }
-    table.lines()
+    let rows = lanes.iter().zip(names).zip(counts);
+    let rows = rows.map(|((lane, name), count)| [name, count, bars(lane, axis, width)]);
+    Table::new(["CALL", "CALLS", &scale(axis, width)], rows).lines()
 }
 
 fn name(lane: &Lane) -> Line {

@@ -8,7 +8,7 @@ use crate::args::{Bulk, BulkVerb, Filter};
 use crate::client::{Api, Client};
 use crate::exit::{CliError, Outcome};
 use crate::out::note;
-use crate::render::{Line, Now, Style, Table, ago};
+use crate::render::{Line, Now, Table, ago};
 use crate::values;
 
 impl ApiCommand {
@@ -29,18 +29,13 @@ impl ApiCommand {
                 self.start_bulk(&mut client, bulk, request).await
             }
             BulkVerb::Delete(bulk) => self.start_bulk(&mut client, bulk, operation("delete")).await,
-            BulkVerb::List => {
-                self.bulk_jobs(&client.ask(Api::bulk_jobs, proto::BulkJobsRequest {}).await?.jobs)
-            }
+            BulkVerb::List => self.bulk_jobs(&client.ask(Api::bulk_jobs, proto::BulkJobsRequest {}).await?.jobs),
             BulkVerb::Show { id } => {
                 self.bulk_detail(&client.ask(Api::show_bulk, proto::ShowBulkRequest { bulk_id: id }).await?)
             }
             BulkVerb::Stop { id } => {
                 let job = client.ask(Api::stop_bulk, proto::StopBulkRequest { bulk_id: id }).await?;
-                match self.global.json {
-                    true => self.out.say(&json::bulk_job(&job)),
-                    false => self.done(&job.bulk_id, &format!("is stopped: {}", so_far(&job))),
-                }
+                self.answer(&json::bulk_job(&job), &format!("{} is stopped: {}", job.bulk_id, so_far(&job)))
             }
         }
     }
@@ -51,10 +46,7 @@ impl ApiCommand {
         client.check_knows(&filter).await?;
         if dry_run {
             let counted = client.ask(Api::count, proto::CountRequest { filter: Some(filter), up_to: None }).await?;
-            return match self.global.json {
-                true => self.out.say(&json::count(counted)),
-                false => self.out.say(&format!("{} executions match", words(&counted))),
-            };
+            return self.answer(&json::count(counted), &format!("{} executions match", words(&counted)));
         }
         let request = proto::StartBulkRequest { bulk_id: id, filter: Some(filter), at_most, ..request };
         let job = client.ask(Api::start_bulk, request).await?;
@@ -69,30 +61,22 @@ impl ApiCommand {
     }
 
     fn bulk_jobs(&self, jobs: &[proto::BulkJob]) -> Outcome {
-        if self.global.json {
-            return self.out.array(&jobs.iter().map(json::bulk_job).collect::<Vec<_>>());
-        }
-        if jobs.is_empty() {
-            return self.out.say("no bulk jobs");
-        }
         let now = Now::measured();
-        let mut table =
-            Table::new(&["JOB", "OPERATION", "EXECUTIONS", "STATE", "DONE", "REFUSED", "LEFT", "BY", "CREATED"]);
-        for job in jobs {
-            let cell = |text: &str| Line::new(Style::Plain, text);
-            table.row(vec![
-                Line::new(Style::Bold, &job.bulk_id),
-                cell(&bulk_operation(job)),
-                cell(&which(job)),
-                cell(&job.state),
-                cell(&job.done.to_string()),
-                cell(&job.refused.to_string()),
-                cell(&bulk_left(job).to_string()),
-                cell(job.created_by()),
-                cell(&ago(job.created_at.as_ref(), now)),
-            ]);
-        }
-        self.out.show(&table.lines())
+        let row = |job: &proto::BulkJob| {
+            [
+                Line::bold(&job.bulk_id),
+                bulk_operation(job).into(),
+                which(job).into(),
+                job.state.as_str().into(),
+                job.done.to_string().into(),
+                job.refused.to_string().into(),
+                bulk_left(job).to_string().into(),
+                job.created_by().into(),
+                ago(job.created_at.as_ref(), now).into(),
+            ]
+        };
+        let columns = ["JOB", "OPERATION", "EXECUTIONS", "STATE", "DONE", "REFUSED", "LEFT", "BY", "CREATED"];
+        self.list(jobs.iter().map(json::bulk_job), &Table::new(columns, jobs.iter().map(row)), "no bulk jobs")
     }
 
     fn bulk_detail(&self, detail: &proto::BulkJobDetail) -> Outcome {

@@ -71,10 +71,8 @@ impl ApiCommand {
     pub(crate) async fn accept_component(&self, args: AcceptComponent) -> Outcome {
         let (name, digest) = args.version;
         let accepted = accept(&mut self.client().await?, name, digest).await?;
-        if self.global.json {
-            return self.out.say(&json::component(&accepted));
-        }
-        self.out.say(&format!("accepted {} {}", accepted.name, short(&accepted.digest)))
+        let line = format!("accepted {} {}", accepted.name, short(&accepted.digest));
+        self.answer(&json::component(&accepted), &line)
     }
 
     /// Removes a component, or one version of it.

@@ -73,12 +73,4 @@ impl ApiCommand {
         }
         refused.map_or(Ok(()), Err)
     }
-
-    /// Confirms an operation on an execution.
-    pub(super) fn done(&self, id: &str, what: &str) -> Outcome {
-        match self.global.json {
-            true => self.out.say(&serde_json::json!({ "execution_id": id }).to_string()),
-            false => self.out.say(&format!("{id} {what}")),
-        }
-    }
 }

@@ -13,7 +13,7 @@ use crate::client::{Api, Client, Place};
 use crate::contexts::{Context, Contexts};
 use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
-use crate::render::{Line, Now, Style, Table, ago};
+use crate::render::{Line, Now, Table, ago};
 
 /// The most bytes that are read of what is not shown. The engine takes less.
 const HIDDEN_BYTES_MAX: u64 = 64 << 10;
@@ -49,28 +49,19 @@ impl ApiCommand {
                 (client.ask(Api::delete_tenant, proto::DeleteTenantRequest { name }).await?, "is being deleted")
             }
         };
-        match self.global.json {
-            true => self.out.say(&json::tenant(&tenant)),
-            false => self.out.say(&format!("tenant {} {done}", tenant.name)),
-        }
+        self.answer(&json::tenant(&tenant), &format!("tenant {} {done}", tenant.name))
     }
 
     fn tenant_detail(&self, detail: &proto::TenantDetail) -> Outcome {
         if self.global.json {
             return self.out.say(&json::tenant_detail(detail));
         }
-        let mut table = Table::new(&["QUOTA", "USED", "MAX", "SET"]);
-        for quota in &detail.quotas {
+        let row = |quota: &proto::Quota| {
             let used = quota.used.map_or_else(|| "-".to_owned(), |used| used.to_string());
-            let cell = |text: &str| Line::new(Style::Plain, text);
             let is_set = if quota.is_set { "yes" } else { "default" };
-            table.row(vec![
-                Line::new(Style::Bold, &quota.name),
-                cell(&used),
-                cell(&quota.max.to_string()),
-                cell(is_set),
-            ]);
-        }
+            [Line::bold(&quota.name), used.into(), quota.max.to_string().into(), is_set.into()]
+        };
+        let table = Table::new(["QUOTA", "USED", "MAX", "SET"], detail.quotas.iter().map(row));
         let tenant = detail.tenant.clone().unwrap_or_default();
         let suspended = match (&tenant.deleted_at, &tenant.suspended_at) {
             (Some(_), _) => ", being deleted",
@@ -88,18 +79,17 @@ impl ApiCommand {
 
     async fn tenants(&self, client: &mut Client) -> Outcome {
         let tenants = client.ask(Api::tenants, proto::TenantsRequest {}).await?.tenants;
-        if self.global.json {
-            return self.out.array(&tenants.iter().map(json::tenant).collect::<Vec<_>>());
-        }
         let now = Now::measured();
-        let mut table = Table::new(&["TENANT", "CREATED", "SUSPENDED", "BEING DELETED"]);
-        for tenant in &tenants {
-            let cell = |at: Option<&_>| Line::new(Style::Plain, &ago(at, now));
-            let (created, suspended) = (cell(tenant.created_at.as_ref()), cell(tenant.suspended_at.as_ref()));
-            let deleted = cell(tenant.deleted_at.as_ref());
-            table.row(vec![Line::new(Style::Bold, &tenant.name), created, suspended, deleted]);
-        }
-        self.out.show(&table.lines())
+        let row = |tenant: &proto::Tenant| {
+            [
+                Line::bold(&tenant.name),
+                ago(tenant.created_at.as_ref(), now).into(),
+                ago(tenant.suspended_at.as_ref(), now).into(),
+                ago(tenant.deleted_at.as_ref(), now).into(),
+            ]
+        };
+        let table = Table::new(["TENANT", "CREATED", "SUSPENDED", "BEING DELETED"], tenants.iter().map(row));
+        self.list(tenants.iter().map(json::tenant), &table, "no tenants")
     }
 
     /// Manages tokens.
@@ -144,37 +134,28 @@ impl ApiCommand {
     }
 
     fn tokens(&self, tokens: &[proto::Token]) -> Outcome {
-        if self.global.json {
-            return self.out.array(&tokens.iter().map(json::token).collect::<Vec<_>>());
-        }
-        if tokens.is_empty() {
-            return self.out.say("no tokens: the engine is open to this machine; `cerebelum token create` closes it");
-        }
         let now = Now::measured();
-        let mut table = Table::new(&["TOKEN", "ROLE", "NAME", "CREATED", "EXPIRES", "LAST USED", "REVOKED"]);
-        for token in tokens {
-            let at = |at: Option<&_>| Line::new(Style::Plain, &ago(at, now));
-            table.row(vec![
-                Line::new(Style::Bold, &token.id),
-                Line::new(Style::Plain, &token.role),
-                Line::new(Style::Plain, &token.name),
-                at(token.created_at.as_ref()),
-                at(token.expires_at.as_ref()),
-                at(token.last_used_at.as_ref()),
-                at(token.revoked_at.as_ref()),
-            ]);
-        }
-        self.out.show(&table.lines())
+        let row = |token: &proto::Token| {
+            [
+                Line::bold(&token.id),
+                token.role.as_str().into(),
+                token.name.as_str().into(),
+                ago(token.created_at.as_ref(), now).into(),
+                ago(token.expires_at.as_ref(), now).into(),
+                ago(token.last_used_at.as_ref(), now).into(),
+                ago(token.revoked_at.as_ref(), now).into(),
+            ]
+        };
+        let columns = ["TOKEN", "ROLE", "NAME", "CREATED", "EXPIRES", "LAST USED", "REVOKED"];
+        let none = "no tokens: the engine is open to this machine; `cerebelum token create` closes it";
+        self.list(tokens.iter().map(json::token), &Table::new(columns, tokens.iter().map(row)), none)
     }
 
     /// Says who the caller is.
     pub(crate) async fn whoami(&self) -> Outcome {
         let caller = self.client().await?.ask(Api::who_am_i, proto::WhoAmIRequest {}).await?;
-        if self.global.json {
-            return self.out.say(&json::caller(&caller));
-        }
         let name = caller.name.as_deref().unwrap_or("as every client on this machine: the engine has no tokens");
-        self.out.say(&format!("{} in tenant {}, {name}", caller.role, caller.tenant))
+        self.answer(&json::caller(&caller), &format!("{} in tenant {}, {name}", caller.role, caller.tenant))
     }
 
     /// Keeps a token in this user's configuration, once the engine has accepted it.
@@ -212,18 +193,11 @@ impl ApiCommand {
             contexts.write()?;
             return self.done(&name, "is the current context");
         }
-        if self.global.json {
-            return self.out.array(&contexts.lines_of_json());
-        }
-        let mut table = Table::new(&["CONTEXT", "URL", "CURRENT"]);
-        for (name, context, is_current) in contexts.all() {
-            let current = Line::new(Style::Plain, if is_current { "*" } else { "" });
-            table.row(vec![Line::new(Style::Bold, name), Line::new(Style::Plain, &context.url), current]);
-        }
-        match table.is_empty() {
-            true => self.out.say("no contexts: `cerebelum login` makes one"),
-            false => self.out.show(&table.lines()),
-        }
+        let row = |(name, context, is_current): (&str, &Context, bool)| {
+            [Line::bold(name), context.url.as_str().into(), if is_current { "*" } else { "" }.into()]
+        };
+        let table = Table::new(["CONTEXT", "URL", "CURRENT"], contexts.all().map(row));
+        self.list(contexts.lines_of_json(), &table, "no contexts: `cerebelum login` makes one")
     }
 }
 

@@ -7,7 +7,7 @@ use crate::args::{ApprovalsVerb, Link};
 use crate::client::Api;
 use crate::exit::Outcome;
 use crate::out::note;
-use crate::render::{self, Now, Style, Table, ago};
+use crate::render::{Line, Now, Table, ago};
 
 impl ApiCommand {
     /// Creates, lists or revokes links of a question.
@@ -41,28 +41,20 @@ impl ApiCommand {
     }
 
     fn list_links(&self, links: &[proto::ApprovalLink]) -> Outcome {
-        if self.global.json {
-            return self.out.array(&links.iter().map(json::link).collect::<Vec<_>>());
-        }
-        if links.is_empty() {
-            return self.out.say("no links");
-        }
         let now = Now::measured();
-        let mut table = Table::new(&["LINK", "FOR", "DECISIONS", "BY", "CREATED", "EXPIRES", "USED", "REVOKED"]);
-        for link in links {
-            let plain = |text: &str| render::Line::new(Style::Plain, text);
-            let at = |at: Option<&_>| plain(&ago(at, now));
-            table.row(vec![
-                render::Line::new(Style::Bold, &link.link_id),
-                plain(&link.name),
-                plain(&link.decisions.join(", ")),
-                plain(link.created_by()),
-                at(link.created_at.as_ref()),
-                at(link.expires_at.as_ref()),
-                at(link.used_at.as_ref()),
-                at(link.revoked_at.as_ref()),
-            ]);
-        }
-        self.out.show(&table.lines())
+        let row = |link: &proto::ApprovalLink| {
+            [
+                Line::bold(&link.link_id),
+                link.name.as_str().into(),
+                link.decisions.join(", ").into(),
+                link.created_by().into(),
+                ago(link.created_at.as_ref(), now).into(),
+                ago(link.expires_at.as_ref(), now).into(),
+                ago(link.used_at.as_ref(), now).into(),
+                ago(link.revoked_at.as_ref(), now).into(),
+            ]
+        };
+        let columns = ["LINK", "FOR", "DECISIONS", "BY", "CREATED", "EXPIRES", "USED", "REVOKED"];
+        self.list(links.iter().map(json::link), &Table::new(columns, links.iter().map(row)), "no links")
     }
 }

@@ -4,37 +4,39 @@ use cerebelum_server::wording::WaitsFor;
 use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
+use super::pages::pages;
 use crate::args::List;
-use crate::client::{Api, Client};
+use crate::client::Api;
 use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
 
-/// The number of executions that are requested at once.
-const PAGE: usize = 100;
-/// The executions that were found, and the cursor of the next page.
-struct ListedPage {
-    executions: Vec<proto::Summary>,
-    next: Option<String>,
-}
+/// The most executions that are requested at once.
+const PAGE: u32 = 100;
 
 impl ApiCommand {
     /// Lists executions.
-    pub(crate) async fn list(&self, args: List) -> Outcome {
+    pub(crate) async fn list_executions(&self, args: List) -> Outcome {
         let mut client = self.client().await?;
         let workflow = args.filter.workflow.clone();
-        let found = pages(&mut client, args).await?;
-        let unknown = match workflow.filter(|_| found.executions.is_empty()) {
+        let filter = args.filter.read()?;
+        client.check_knows(&filter).await?;
+        let limit = if args.all { usize::MAX } else { args.limit };
+        let (executions, next) = pages(args.cursor, limit, async |cursor, wanted| {
+            let request = proto::ListRequest { cursor, limit: wanted.min(PAGE), ..filter.clone().list() };
+            let page = client.ask(Api::list, request).await?;
+            Ok((page.executions, page.next))
+        })
+        .await?;
+        let unknown = match workflow.filter(|_| executions.is_empty()) {
             Some(workflow) => refusal(&client.components().await?, &workflow),
             None => None,
         };
-        match self.global.json {
-            true => self.out.array(&found.executions.iter().map(json::summary).collect::<Vec<_>>())?,
-            false if found.executions.is_empty() && unknown.is_none() => self.out.say("no executions")?,
-            false if found.executions.is_empty() => {}
-            false => self.out.show(&table(&found.executions).lines())?,
+        // To a person the refusal says enough.
+        if unknown.is_none() || self.global.json {
+            self.list(executions.iter().map(json::summary), &table(&executions), "no executions")?;
         }
-        if let Some(next) = found.next {
+        if let Some(next) = next {
             match self.global.json {
                 true => note(&serde_json::json!({ "next": next }).to_string()),
                 false => {
@@ -48,40 +50,21 @@ impl ApiCommand {
 
 pub(super) fn table(executions: &[proto::Summary]) -> Table {
     let now = Now::measured();
-    let mut table = Table::new(&["EXECUTION", "WORKFLOW", "STATUS", "WHY", "STARTED", "ENDED", "EVENTS", "ATTRIBUTES"]);
-    for one in executions {
-        let cell = |text: &str| Line::new(Style::Plain, text);
+    let row = |one: &proto::Summary| {
         let attributes = json::compact(&one.attributes);
-        table.row(vec![
-            Line::new(Style::Bold, &one.execution_id),
-            cell(&one.workflow),
+        [
+            Line::bold(&one.execution_id),
+            one.workflow.as_str().into(),
             Line::new(Style::of_status(&one.status), &one.status),
-            cell(&WaitsFor::line(one, now)),
-            cell(&ago(one.started_at.as_ref(), now)),
-            cell(&ago(one.ended_at.as_ref(), now)),
-            cell(&one.events.to_string()),
+            WaitsFor::line(one, now).into(),
+            ago(one.started_at.as_ref(), now).into(),
+            ago(one.ended_at.as_ref(), now).into(),
+            one.events.to_string().into(),
             Line::new(Style::Dim, if attributes == "{}" { "" } else { &attributes }),
-        ]);
-    }
-    table
-}
-
-async fn pages(client: &mut Client, args: List) -> Outcome<ListedPage> {
-    let limit = if args.all { usize::MAX } else { args.limit };
-    let filter = args.filter.read()?;
-    client.check_knows(&filter).await?;
-    let mut request = proto::ListRequest { cursor: args.cursor, ..filter.list() };
-    let mut executions: Vec<proto::Summary> = Vec::new();
-    while executions.len() < limit {
-        request.limit = u32::try_from((limit - executions.len()).min(PAGE)).unwrap_or(u32::MAX);
-        let answer = client.ask(Api::list, request.clone()).await?;
-        executions.extend(answer.executions);
-        request.cursor = answer.next;
-        if request.cursor.is_none() {
-            break;
-        }
-    }
-    Ok(ListedPage { executions, next: request.cursor })
+        ]
+    };
+    let columns = ["EXECUTION", "WORKFLOW", "STATUS", "WHY", "STARTED", "ENDED", "EVENTS", "ATTRIBUTES"];
+    Table::new(columns, executions.iter().map(row))
 }
 
 /// The error for a workflow that no component has.

@@ -10,6 +10,7 @@ mod identity;
 mod links;
 mod list;
 mod nodes;
+mod pages;
 mod people;
 mod read;
 mod secret;
@@ -24,6 +25,7 @@ use crate::args::Global;
 use crate::client::Client;
 use crate::exit::Outcome;
 use crate::out::Out;
+use crate::render::Table;
 
 pub(crate) use component::{build, new};
 pub(crate) use control::Control;
@@ -40,5 +42,24 @@ pub(crate) struct ApiCommand {
 impl ApiCommand {
     async fn client(&self) -> Outcome<Client> {
         Client::connect(&self.global).await
+    }
+
+    /// Answers with JSON for a program, or with a line for a person.
+    fn answer(&self, json: &str, line: &str) -> Outcome {
+        self.out.say(if self.global.json { json } else { line })
+    }
+
+    /// Confirms what was done to an execution, or to something else with an id.
+    fn done(&self, id: &str, what: &str) -> Outcome {
+        self.answer(&serde_json::json!({ "execution_id": id }).to_string(), &format!("{id} {what}"))
+    }
+
+    /// Answers with a list: JSON for a program, and for a person a table, or a line that says that there is `none`.
+    fn list(&self, json: impl Iterator<Item = String>, table: &Table, none: &str) -> Outcome {
+        match self.global.json {
+            true => self.out.array(&json.collect::<Vec<_>>()),
+            false if table.is_empty() => self.out.say(none),
+            false => self.out.show(&table.lines()),
+        }
     }
 }

@@ -11,23 +11,19 @@ impl ApiCommand {
     /// Lists the engines that share the database.
     pub(crate) async fn nodes(&self) -> Outcome {
         let nodes = self.client().await?.ask(Api::nodes, proto::NodesRequest {}).await?.nodes;
-        if self.global.json {
-            return self.out.array(&nodes.iter().map(json::node).collect::<Vec<_>>());
-        }
-        let mut table = Table::new(&["NODE", "INCARNATION", "LEASE LEFT", "EXECUTIONS", ""]);
-        for node in &nodes {
-            let cell = |text: &str| Line::new(Style::Plain, text);
-            table.row(vec![
-                Line::new(Style::Bold, &node.name),
-                cell(&node.incarnation.to_string()),
+        let row = |node: &proto::Node| {
+            [
+                Line::bold(&node.name),
+                node.incarnation.to_string().into(),
                 match node.lease_left_ms {
                     0 => Line::new(Style::Bad, "over"),
-                    ms => cell(&roughly(ms)),
+                    ms => roughly(ms).into(),
                 },
-                cell(&node.executions.to_string()),
+                node.executions.to_string().into(),
                 Line::new(Style::Dim, if node.is_this { "answers" } else { "" }),
-            ]);
-        }
-        self.out.show(&table.lines())
+            ]
+        };
+        let columns = ["NODE", "INCARNATION", "LEASE LEFT", "EXECUTIONS", ""];
+        self.list(nodes.iter().map(json::node), &Table::new(columns, nodes.iter().map(row)), "no engine has a lease")
     }
 }

@@ -3,6 +3,7 @@
 use cerebelum_server::{json, proto};
 
 use super::ApiCommand;
+use super::pages::pages;
 use crate::args::{Approve, Reject, Signal};
 use crate::client::Api;
 use crate::exit::Outcome;
@@ -10,47 +11,40 @@ use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago};
 use crate::values;
 
-/// Pages are requested until this many questions have come.
+/// The most questions that are listed.
 const APPROVALS_MAX: usize = 10_000;
+/// The most questions that are requested at once.
+const PAGE: u32 = 1_000;
 
 impl ApiCommand {
     /// Lists open questions.
     pub(crate) async fn approvals(&self, execution_id: Option<String>) -> Outcome {
         let mut client = self.client().await?;
-        let mut request = proto::ApprovalsRequest { execution_id, ..Default::default() };
-        let mut approvals = Vec::new();
-        while approvals.len() < APPROVALS_MAX {
-            let answer = client.ask(Api::approvals, request.clone()).await?;
-            approvals.extend(answer.approvals);
-            request.cursor = answer.next;
-            if request.cursor.is_none() {
-                break;
-            }
-        }
-        if request.cursor.is_some() {
+        let (approvals, next) = pages(None, APPROVALS_MAX, async |cursor, wanted| {
+            let execution_id = execution_id.clone();
+            let request = proto::ApprovalsRequest { execution_id, cursor, limit: wanted.min(PAGE) };
+            let page = client.ask(Api::approvals, request).await?;
+            Ok((page.approvals, page.next))
+        })
+        .await?;
+        if next.is_some() {
             note(&format!("there are more than these {}: --execution ID shows those of one", approvals.len()));
         }
-        if self.global.json {
-            return self.out.array(&approvals.iter().map(json::approval).collect::<Vec<_>>());
-        }
         let now = Now::measured();
-        let mut table = Table::new(&["APPROVAL", "EXECUTION", "KIND", "ASKED", "UNTIL", "TITLE", "DATA"]);
-        for approval in &approvals {
-            let cell = |text: &str| Line::new(Style::Plain, text);
-            table.row(vec![
-                Line::new(Style::Bold, &approval.approval_id),
-                cell(&approval.execution_id),
-                cell(&approval.kind),
-                cell(&ago(approval.requested_at.as_ref(), now)),
-                cell(&ago(approval.deadline.as_ref(), now)),
+        let row = |approval: &proto::Approval| {
+            [
+                Line::bold(&approval.approval_id),
+                approval.execution_id.as_str().into(),
+                approval.kind.as_str().into(),
+                ago(approval.requested_at.as_ref(), now).into(),
+                ago(approval.deadline.as_ref(), now).into(),
                 Line::new(Style::ActionNeeded, &approval.title),
                 Line::new(Style::Dim, &json::compact(&approval.data)),
-            ]);
-        }
-        match table.is_empty() {
-            true => self.out.say("nothing waits for a person"),
-            false => self.out.show(&table.lines()),
-        }
+            ]
+        };
+        let columns = ["APPROVAL", "EXECUTION", "KIND", "ASKED", "UNTIL", "TITLE", "DATA"];
+        let table = Table::new(columns, approvals.iter().map(row));
+        self.list(approvals.iter().map(json::approval), &table, "nothing waits for a person")
     }
 
     /// Approves.

@@ -17,30 +17,23 @@ impl ApiCommand {
     /// Lists components.
     pub(crate) async fn components(&self) -> Outcome {
         let components = self.client().await?.components().await?;
-        if self.global.json {
-            return self.out.array(&components.iter().map(json::component).collect::<Vec<_>>());
-        }
         let now = Now::measured();
-        let mut table =
-            Table::new(&["COMPONENT", "DIGEST", "VERSION", "UPLOADED", "SIZE", "WORKFLOWS", "STEPS", "ASKS FOR"]);
-        for component in &components {
-            let cell = |text: &str| Line::new(Style::Plain, text);
-            let (style, place) = place(component);
-            table.row(vec![
-                Line::new(Style::Bold, &component.name),
-                cell(short(&component.digest)),
-                Line::new(style, place),
-                cell(&ago(component.uploaded_at.as_ref(), now)),
-                cell(&size(component.size)),
-                cell(&component.workflows.join(" ")),
-                cell(&component.steps.join(" ")),
-                cell(&component.capabilities.join(" ")),
-            ]);
-        }
-        match table.is_empty() {
-            true => self.out.say("no components; hand one in with `cerebelum upload FILE`"),
-            false => self.out.show(&table.lines()),
-        }
+        let row = |component: &proto::Component| {
+            [
+                Line::bold(&component.name),
+                short(&component.digest).into(),
+                place(component),
+                ago(component.uploaded_at.as_ref(), now).into(),
+                size(component.size).into(),
+                component.workflows.join(" ").into(),
+                component.steps.join(" ").into(),
+                component.capabilities.join(" ").into(),
+            ]
+        };
+        let columns = ["COMPONENT", "DIGEST", "VERSION", "UPLOADED", "SIZE", "WORKFLOWS", "STEPS", "ASKS FOR"];
+        let table = Table::new(columns, components.iter().map(row));
+        let none = "no components; hand one in with `cerebelum upload FILE`";
+        self.list(components.iter().map(json::component), &table, none)
     }
 
     /// Prints events.
@@ -170,11 +163,11 @@ pub(super) fn component_lines(component: &proto::Component) -> Vec<String> {
 }
 
 /// What a version is among those of its name.
-fn place(component: &proto::Component) -> (Style, &'static str) {
+fn place(component: &proto::Component) -> Line {
     match (component.current, component.proposed) {
-        (true, _) => (Style::Good, "current"),
-        (false, true) => (Style::ActionNeeded, "proposed"),
-        (false, false) => (Style::Plain, ""),
+        (true, _) => Line::new(Style::Good, "current"),
+        (false, true) => Line::new(Style::ActionNeeded, "proposed"),
+        (false, false) => Line::default(),
     }
 }
 

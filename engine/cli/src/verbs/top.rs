@@ -130,15 +130,16 @@ impl Overview {
 
     fn questions(&self) -> Vec<Line> {
         let now = Now::measured();
-        let mut table = Table::new(&["QUESTION", "EXECUTION", "ASKED", "UNTIL"]);
-        for approval in &self.questions.approvals {
-            table.row(vec![
+        let row = |approval: &proto::Approval| {
+            [
                 Line::new(Style::ActionNeeded, &approval.title),
-                Line::new(Style::Plain, &approval.execution_id),
-                Line::new(Style::Plain, &ago(approval.requested_at.as_ref(), now)),
-                Line::new(Style::Plain, &ago(approval.deadline.as_ref(), now)),
-            ]);
-        }
+                approval.execution_id.as_str().into(),
+                ago(approval.requested_at.as_ref(), now).into(),
+                ago(approval.deadline.as_ref(), now).into(),
+            ]
+        };
+        let rows = self.questions.approvals.iter().map(row);
+        let table = Table::new(["QUESTION", "EXECUTION", "ASKED", "UNTIL"], rows);
         if table.is_empty() { Vec::new() } else { table.lines() }
     }
 

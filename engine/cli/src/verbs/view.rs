@@ -7,7 +7,7 @@ use super::ApiCommand;
 use crate::args::{SaveView, ViewVerb};
 use crate::client::Api;
 use crate::exit::Outcome;
-use crate::render::{Line, Now, Style, Table, ago};
+use crate::render::{Line, Now, Table, ago};
 
 impl ApiCommand {
     /// Saves, lists and deletes views.
@@ -20,14 +20,9 @@ impl ApiCommand {
                 client.check_knows(&filter).await?;
                 let request = proto::SaveViewRequest { name, shared, filter: Some(filter), columns };
                 let saved = client.ask(Api::save_view, request).await?;
-                match self.global.json {
-                    true => self.out.say(&json::view(&saved)),
-                    false => self.done(&saved.name, &format!("is saved, {}", for_whom(&saved))),
-                }
+                self.answer(&json::view(&saved), &format!("{} is saved, {}", saved.name, for_whom(&saved)))
             }
-            ViewVerb::List => {
-                self.views(&client.ask(Api::views, proto::ViewsRequest {}).await?.views)
-            }
+            ViewVerb::List => self.views(&client.ask(Api::views, proto::ViewsRequest {}).await?.views),
             ViewVerb::Delete { name, shared } => {
                 let request = proto::DeleteViewRequest { name: name.clone(), shared };
                 client.ask(Api::delete_view, request).await?;
@@ -37,25 +32,18 @@ impl ApiCommand {
     }
 
     fn views(&self, views: &[proto::View]) -> Outcome {
-        if self.global.json {
-            return self.out.array(&views.iter().map(json::view).collect::<Vec<_>>());
-        }
-        if views.is_empty() {
-            return self.out.say("no views");
-        }
         let now = Now::measured();
-        let mut table = Table::new(&["VIEW", "FOR", "SHOWS", "COLUMNS", "SAVED"]);
-        for view in views {
-            let cell = |text: &str| Line::new(Style::Plain, text);
-            table.row(vec![
-                Line::new(Style::Bold, &view.name),
-                cell(for_whom(view)),
-                cell(&matching(&view.filter.clone().unwrap_or_default())),
-                cell(&view.columns.join(", ")),
-                cell(&ago(view.saved_at.as_ref(), now)),
-            ]);
-        }
-        self.out.show(&table.lines())
+        let row = |view: &proto::View| {
+            [
+                Line::bold(&view.name),
+                for_whom(view).into(),
+                matching(&view.filter.clone().unwrap_or_default()).into(),
+                view.columns.join(", ").into(),
+                ago(view.saved_at.as_ref(), now).into(),
+            ]
+        };
+        let table = Table::new(["VIEW", "FOR", "SHOWS", "COLUMNS", "SAVED"], views.iter().map(row));
+        self.list(views.iter().map(json::view), &table, "no views")
     }
 }
 
