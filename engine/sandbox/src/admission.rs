@@ -2,9 +2,10 @@
 //! gets a slot and its memory.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::ledger::Share;
@@ -191,7 +192,7 @@ impl Admission {
 
     /// The slots that small and large guests have taken, and the memory of all guests.
     pub(crate) fn taken(&self) -> ([u64; 2], u64) {
-        let occupancy = self.occupancy();
+        let occupancy = self.occupancy.lock();
         let of = |is_large| {
             let taken = |is_workflow| occupancy.slots[Kind { is_large, is_workflow }.line()];
             u64::from(taken(true) + taken(false))
@@ -206,7 +207,7 @@ impl Admission {
     /// Waits for a slot and for memory.
     pub(crate) async fn admit(self: &Arc<Self>, slots: &Slots, applicant: Applicant) -> Arc<Permit> {
         let is_admitted = {
-            let mut occupancy = self.occupancy();
+            let mut occupancy = self.occupancy.lock();
             occupancy.lines[applicant.kind.line()].is_empty() && self.take(&mut occupancy, slots, &applicant)
         };
         if !is_admitted {
@@ -226,7 +227,7 @@ impl Admission {
             tokio::pin!(sought);
             sought.as_mut().enable();
             {
-                let mut occupancy = self.occupancy();
+                let mut occupancy = self.occupancy.lock();
                 let bytes = occupancy.bytes_of(share);
                 let by = occupancy.sought_by.as_ref().filter(|by| *by != share);
                 if by.is_some_and(|by| occupancy.bytes_of(by) < bytes) {
@@ -252,10 +253,6 @@ impl Admission {
         }
         fits
     }
-
-    fn occupancy(&self) -> MutexGuard<'_, Occupancy> {
-        self.occupancy.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A guest's place in its line. Dropping it leaves the line.
@@ -269,7 +266,7 @@ struct Ticket<'a> {
 
 impl<'a> Ticket<'a> {
     fn new(admission: &'a Admission, slots: &'a Slots, applicant: &'a Applicant) -> Self {
-        let mut occupancy = admission.occupancy();
+        let mut occupancy = admission.occupancy.lock();
         occupancy.joined += 1;
         let number = occupancy.joined;
         let called = occupancy.lines[applicant.kind.line()].join(&applicant.share, number);
@@ -285,7 +282,7 @@ impl<'a> Ticket<'a> {
     }
 
     fn find(&self) -> bool {
-        let mut occupancy = self.admission.occupancy();
+        let mut occupancy = self.admission.occupancy.lock();
         let next = occupancy.next(self.applicant.kind.line());
         if next.is_none_or(|(number, _)| number != self.number) {
             return false;
@@ -303,7 +300,7 @@ impl<'a> Ticket<'a> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let mut occupancy = self.admission.occupancy();
+        let mut occupancy = self.admission.occupancy.lock();
         occupancy.lines[self.applicant.kind.line()].leave(&self.applicant.share, self.number);
         occupancy.sought_by.take_if(|by| *by == self.applicant.share);
         occupancy.call();
@@ -329,7 +326,7 @@ impl Permit {
         if bytes <= have {
             return true;
         }
-        let mut occupancy = self.admission.occupancy();
+        let mut occupancy = self.admission.occupancy.lock();
         let covered = occupancy.bytes.saturating_add(bytes - have) <= self.admission.bytes_max;
         if covered {
             occupancy.add(self.kind, &self.share, bytes - have);
@@ -342,7 +339,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.live.fetch_sub(1, Ordering::Relaxed);
-        let mut occupancy = self.admission.occupancy();
+        let mut occupancy = self.admission.occupancy.lock();
         occupancy.sub(self.kind, &self.share, self.bytes.load(Ordering::Relaxed));
         occupancy.free_slot(self.kind, &self.share);
         occupancy.call();

@@ -16,10 +16,11 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::fs::MemfdFlags;
 use rustix::process::Signal;
 
@@ -134,7 +135,7 @@ impl CompileBox {
     }
 
     fn end_of(&self, error: &io::Error) -> CompileError {
-        let mut child = lock(&self.child);
+        let mut child = self.child.lock();
         // A process that closed its pipes but did not end is not waited for.
         let _ = child.kill();
         let mut said = String::new();
@@ -143,7 +144,7 @@ impl CompileBox {
             let _ = stderr.take(COMPLAINT_BYTES_MAX).read_to_string(&mut said);
         }
         match child.wait() {
-            Ok(_) if *lock(&self.timed_out) => {
+            Ok(_) if *self.timed_out.lock() => {
                 CompileError::HostError("the machine is too busy to compile the component: try again later".to_owned())
             }
             Ok(status) => self.explain(status, &said),
@@ -181,7 +182,7 @@ impl CompileBox {
 
 impl Drop for CompileBox {
     fn drop(&mut self) {
-        let mut child = lock(&self.child);
+        let mut child = self.child.lock();
         // It may have ended before.
         let _ = child.kill();
         let _ = child.wait();
@@ -194,14 +195,10 @@ fn watch((child, timed_out): (&Arc<Mutex<Child>>, &Arc<Mutex<bool>>), wall: Dura
     let (running, ended) = channel();
     thread::Builder::new().name("compile-watchdog".to_owned()).spawn(move || {
         if ended.recv_timeout(wall) == Err(RecvTimeoutError::Timeout) {
-            *lock(&timed_out) = true;
+            *timed_out.lock() = true;
             // It may have ended before.
-            let _ = lock(&child).kill();
+            let _ = child.lock().kill();
         }
     })?;
     Ok(running)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -34,7 +34,7 @@ async fn outcome_of(accessor: &Accessor<State, HostImpl>, call: Result<Call, Fai
 async fn value_of(accessor: &Accessor<State, HostImpl>, call: Result<Call, Failure>) -> CallResult<String> {
     match outcome_of(accessor, call).await {
         Ok(Outcome::Value(value)) => Ok(convert::to_text(&value)),
-        Ok(_) => unreachable!("the desk lets only fitting outcomes pass"),
+        Ok(_) => unreachable!("the table lets only fitting outcomes pass"),
         Err(failure) => Err(convert::to_failure(failure)),
     }
 }
@@ -89,7 +89,7 @@ impl durable::HostWithStore<State> for HostImpl {
     ) -> CallResult<durable::Approval> {
         match outcome_of(accessor, convert::approval_request(request).map(Call::Approval)).await {
             Ok(Outcome::Approved(approval)) => Ok(convert::to_approval(approval)),
-            Ok(_) => unreachable!("the desk lets only fitting outcomes pass"),
+            Ok(_) => unreachable!("the table lets only fitting outcomes pass"),
             Err(failure) => Err(convert::to_failure(failure)),
         }
     }
@@ -107,7 +107,7 @@ impl durable::HostWithStore<State> for HostImpl {
     async fn start_workflow(accessor: &Accessor<State, Self>, call: durable::WorkflowCall) -> CallResult<String> {
         match outcome_of(accessor, convert::workflow_call(call).map(Call::StartWorkflow)).await {
             Ok(Outcome::Started(id)) => Ok(id.to_string()),
-            Ok(_) => unreachable!("the desk lets only fitting outcomes pass"),
+            Ok(_) => unreachable!("the table lets only fitting outcomes pass"),
             Err(failure) => Err(convert::to_failure(failure)),
         }
     }
@@ -132,7 +132,7 @@ impl http::HostWithStore<State> for HostImpl {
         let call = granted.and_then(|()| convert::http_request(request)).map(Call::Fetch);
         match outcome_of(accessor, call).await {
             Ok(Outcome::Responded(response)) => Ok(convert::to_response(response)),
-            Ok(_) => unreachable!("the desk lets only fitting outcomes pass"),
+            Ok(_) => unreachable!("the table lets only fitting outcomes pass"),
             Err(failure) => Err(convert::to_failure(failure)),
         }
     }

@@ -5,10 +5,11 @@
 //! one after the other, so the lock is never contended. It is there because a guest changes threads between polls.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cerebelum_history::{Call, Delivery, Failure, Level, OPEN_CALLS_MAX, Outcome, Request, kind};
 use futures::channel::oneshot;
+use parking_lot::Mutex;
 
 use crate::limits::{
     LAST_WORDS_BYTES_MAX, LOG_BYTES_MAX, LOG_LINE_BYTES, REQUEST_BYTES, TEXT_BYTES_MAX, TURN_BYTES_MAX,
@@ -87,51 +88,47 @@ impl HostCalls {
         })))
     }
 
-    fn papers(&self) -> MutexGuard<'_, CallTable> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Allows durable calls from now on.
     pub(crate) fn open_for_calls(&self) {
-        self.papers().phase = TablePhase::Running;
+        self.0.lock().phase = TablePhase::Running;
     }
 
     /// Closes the table: futures dropped from now on were not dropped by the guest.
     pub(crate) fn close(&self) {
-        self.papers().phase = TablePhase::Closed;
+        self.0.lock().phase = TablePhase::Closed;
     }
 
     /// Records a call and gives it its ordinal, or refuses it with a reason. The result is the same live and on replay.
     pub(crate) fn issue(self: &Arc<Self>, call: Call) -> Result<PendingCall, Failure> {
-        let mut papers = self.papers();
-        papers.admit(call.weight())?;
+        let mut table = self.0.lock();
+        table.admit(call.weight())?;
         let (answer, outcome) = oneshot::channel();
-        let ordinal = papers.next_ordinal();
-        papers.open.insert(ordinal, OpenSlot { answer, fits: fitting(&call) });
-        papers.requests.push(Request::Call(ordinal, call));
+        let ordinal = table.next_ordinal();
+        table.open.insert(ordinal, OpenSlot { answer, fits: fitting(&call) });
+        table.requests.push(Request::Call(ordinal, call));
         Ok(PendingCall { calls: Arc::clone(self), ordinal, outcome })
     }
 
     /// Whether the execution has come to hold more than it may while others wait.
     pub(crate) fn has_outgrown(&self) -> bool {
-        let account = Arc::clone(self.papers().held.account());
+        let account = Arc::clone(self.0.lock().held.account());
         account.has_outgrown()
     }
 
     /// Records an attribute. It takes an ordinal but has no outcome.
     pub(crate) fn set_attribute(&self, name: String, value: cerebelum_history::Json) -> Result<(), Failure> {
-        let mut papers = self.papers();
-        papers.admit(name.len() + value.as_str().len())?;
-        let ordinal = papers.next_ordinal();
-        papers.requests.push(Request::SetAttribute(ordinal, name, value));
+        let mut table = self.0.lock();
+        table.admit(name.len() + value.as_str().len())?;
+        let ordinal = table.next_ordinal();
+        table.requests.push(Request::SetAttribute(ordinal, name, value));
         Ok(())
     }
 
     /// Cancels a call that the guest no longer waits for but cannot drop. Its outcome is `cancelled`.
     pub(crate) fn cancel(&self, ordinal: u32) {
-        let mut papers = self.papers();
-        if let Some(open) = papers.open.remove(&ordinal) {
-            papers.requests.push(Request::Drop(ordinal));
+        let mut table = self.0.lock();
+        if let Some(open) = table.open.remove(&ordinal) {
+            table.requests.push(Request::Drop(ordinal));
             let failure = Failure::new(kind::CANCELLED, "the guest no longer waits for this call");
             // The receiver is gone if the guest dropped the call as well.
             let _ = open.answer.send(Outcome::Failed(failure));
@@ -139,129 +136,129 @@ impl HostCalls {
     }
 
     fn withdraw(&self, ordinal: u32) {
-        let mut papers = self.papers();
-        if papers.phase == TablePhase::Running && papers.open.remove(&ordinal).is_some() {
-            papers.requests.push(Request::Drop(ordinal));
+        let mut table = self.0.lock();
+        if table.phase == TablePhase::Running && table.open.remove(&ordinal).is_some() {
+            table.requests.push(Request::Drop(ordinal));
         }
     }
 
     /// Advances the clock and delivers the outcome of one call.
     pub(crate) fn deliver(&self, delivery: Delivery) -> Result<(), HostError> {
-        let mut papers = self.papers();
+        let mut table = self.0.lock();
         let ordinal = delivery.ordinal;
-        match papers.open.get(&ordinal) {
-            None if ordinal <= papers.last_ordinal => return Ok(()),
+        match table.open.get(&ordinal) {
+            None if ordinal <= table.last_ordinal => return Ok(()),
             None => return Err(HostError::UnknownCall(ordinal)),
             Some(open) if !(open.fits)(&delivery.outcome) => return Err(HostError::WrongOutcome(ordinal)),
             Some(_) => {}
         }
-        papers.clock_ms = papers.clock_ms.max(delivery.clock.0);
-        let open = papers.open.remove(&ordinal).expect("the call was open a line ago");
+        table.clock_ms = table.clock_ms.max(delivery.clock.0);
+        let open = table.open.remove(&ordinal).expect("the call was open a line ago");
         let _ = open.answer.send(delivery.outcome);
         Ok(())
     }
 
     /// Begins a turn and resets the limits that apply to each turn.
     pub(crate) fn begin_turn(&self) {
-        let mut papers = self.papers();
-        papers.turn_bytes = 0;
-        papers.memory_refused = false;
-        papers.refusal = None;
-        papers.stderr_tail.clear();
+        let mut table = self.0.lock();
+        table.turn_bytes = 0;
+        table.memory_refused = false;
+        table.refusal = None;
+        table.stderr_tail.clear();
     }
 
     /// Takes the requests and log lines since the last call.
     pub(crate) fn take_requests(&self) -> Vec<Request> {
-        let mut papers = self.papers();
-        papers.progress_at = None;
-        papers.held.set(0);
-        std::mem::take(&mut papers.requests)
+        let mut table = self.0.lock();
+        table.progress_at = None;
+        table.held.set(0);
+        std::mem::take(&mut table.requests)
     }
 
     /// Whether any call is open.
     pub(crate) fn has_open_call(&self) -> bool {
-        !self.papers().open.is_empty()
+        !self.0.lock().open.is_empty()
     }
 
     /// Records that a wait was refused which cannot report an error to the guest.
     pub(crate) fn refuse_wait(&self, refusal: Failure) {
-        self.papers().refusal = Some(refusal);
+        self.0.lock().refusal = Some(refusal);
     }
 
     /// The wait that was refused in this turn.
     pub(crate) fn refusal(&self) -> Option<Failure> {
-        self.papers().refusal.clone()
+        self.0.lock().refusal.clone()
     }
 
     pub(crate) fn last_ordinal(&self) -> u32 {
-        self.papers().last_ordinal
+        self.0.lock().last_ordinal
     }
 
     pub(crate) fn clock_ms(&self) -> u64 {
-        self.papers().clock_ms
+        self.0.lock().clock_ms
     }
 
     /// The monotonic clock. It starts with the scope.
     pub(crate) fn monotonic_ns(&self) -> u64 {
-        let papers = self.papers();
-        MONOTONIC_START_NS.saturating_add((papers.clock_ms - papers.began_ms).saturating_mul(1_000_000))
+        let table = self.0.lock();
+        MONOTONIC_START_NS.saturating_add((table.clock_ms - table.began_ms).saturating_mul(1_000_000))
     }
 
     pub(crate) fn log(&self, level: Level, line: &str) {
-        self.papers().log(level, line);
+        self.0.lock().log(level, line);
     }
 
     /// Progress is state: within a turn the latest one replaces the earlier ones.
     pub(crate) fn progress(&self, percent: u8, message: &str) {
-        let mut papers = self.papers();
+        let mut table = self.0.lock();
         let said = Request::Progress(percent.min(100), cut(message, TEXT_BYTES_MAX).to_owned());
-        match papers.progress_at {
-            Some(at) => papers.requests[at] = said,
+        match table.progress_at {
+            Some(at) => table.requests[at] = said,
             None => {
-                papers.progress_at = Some(papers.requests.len());
-                papers.requests.push(said);
+                table.progress_at = Some(table.requests.len());
+                table.requests.push(said);
             }
         }
     }
 
     /// Takes bytes that a guest wrote to a standard stream, and logs them line by line.
     pub(crate) fn write(&self, stream: Stream, bytes: &[u8]) {
-        let mut papers = self.papers();
+        let mut table = self.0.lock();
         let (lines, level) = match stream {
-            Stream::Out => (papers.out.push(bytes), Level::Info),
-            Stream::Err => (papers.err.push(bytes), Level::Warn),
+            Stream::Out => (table.out.push(bytes), Level::Info),
+            Stream::Err => (table.err.push(bytes), Level::Warn),
         };
         for line in lines {
-            papers.log_from(level, &line);
+            table.log_from(level, &line);
         }
     }
 
     /// Logs the rest that was written without a newline, and the number of dropped lines.
     pub(crate) fn flush_lines(&self) {
-        let mut papers = self.papers();
-        if let Some(line) = papers.out.rest() {
-            papers.log_from(Level::Info, &line);
+        let mut table = self.0.lock();
+        if let Some(line) = table.out.rest() {
+            table.log_from(Level::Info, &line);
         }
-        if let Some(line) = papers.err.rest() {
-            papers.log_from(Level::Warn, &line);
+        if let Some(line) = table.err.rest() {
+            table.log_from(Level::Warn, &line);
         }
-        if papers.log_lines_dropped > 0 {
-            let note = format!("{} log lines beyond {LOG_BYTES_MAX} bytes were dropped", papers.log_lines_dropped);
-            papers.requests.push(Request::Log(Level::Warn, note));
+        if table.log_lines_dropped > 0 {
+            let note = format!("{} log lines beyond {LOG_BYTES_MAX} bytes were dropped", table.log_lines_dropped);
+            table.requests.push(Request::Log(Level::Warn, note));
         }
     }
 
     /// The end of the output that the guest wrote to standard error in this turn.
     pub(crate) fn stderr_tail(&self) -> String {
-        self.papers().stderr_tail.clone()
+        self.0.lock().stderr_tail.clone()
     }
 
     pub(crate) fn refuse_memory(&self) {
-        self.papers().memory_refused = true;
+        self.0.lock().memory_refused = true;
     }
 
     pub(crate) fn memory_was_refused(&self) -> bool {
-        self.papers().memory_refused
+        self.0.lock().memory_refused
     }
 }
 
@@ -325,7 +322,7 @@ pub(crate) struct PendingCall {
 
 impl PendingCall {
     pub(crate) async fn outcome(&mut self) -> Outcome {
-        (&mut self.outcome).await.expect("the desk keeps a call's sender until it answers")
+        (&mut self.outcome).await.expect("the table keeps a call's sender until it answers")
     }
 }
 

@@ -9,9 +9,10 @@
 //! shrink.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// An execution that has not moved for this long lets another one go on above the bound: it may be waiting for
@@ -73,10 +74,6 @@ impl Lane {
 
     fn has_room(&self) -> bool {
         self.held() <= self.bytes_max
-    }
-
-    fn turn(&self) -> MutexGuard<'_, Option<Turn>> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Subtracts bytes. Returns whether the sum dropped from above the bound to at most the bound.
@@ -174,10 +171,6 @@ impl Account {
         Share { tenant: self.tenant.clone(), workflow: workflow.into() }
     }
 
-    fn bytes(&self) -> MutexGuard<'_, u64> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Holds this many bytes until the returned value is dropped.
     #[must_use]
     pub fn hold(self: &Arc<Self>, bytes: u64) -> Held {
@@ -189,18 +182,18 @@ impl Account {
     /// Whether executions in the same lane need not wait for each other.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.ledger.has_room_for(*self.bytes())
+        self.ledger.has_room_for(*self.bytes.lock())
     }
 
     /// Whether the execution may go on and hold `more` additional bytes: there is room, or it is the one execution that
     /// goes on above the bound. The caller keeps the returned value while the execution moves.
     pub fn may_move(self: &Arc<Self>, more: u64) -> Option<Moving> {
-        let bytes = self.bytes().saturating_add(more);
+        let bytes = self.bytes.lock().saturating_add(more);
         let lane = self.ledger.lane(bytes);
         if lane.has_room() {
             return Some(Moving { account: Arc::clone(self), above: None });
         }
-        let mut turn = lane.turn();
+        let mut turn = lane.turn.lock();
         match &mut *turn {
             Some(now) if now.is_of(self) => now.moving += 1,
             Some(now) if !now.is_free() => return None,
@@ -222,8 +215,8 @@ impl Account {
 
     /// Whether a moving execution has come to hold so much that it must wait for others.
     pub(crate) fn has_outgrown(self: &Arc<Self>) -> bool {
-        let lane = self.ledger.lane(*self.bytes());
-        !lane.has_room() && !lane.turn().as_ref().is_some_and(|now| now.is_of(self))
+        let lane = self.ledger.lane(*self.bytes.lock());
+        !lane.has_room() && !lane.turn.lock().as_ref().is_some_and(|now| now.is_of(self))
     }
 
     /// The execution needs nothing more for now. The next one may go on above the bound.
@@ -232,7 +225,7 @@ impl Account {
             if lane.has_room() {
                 continue;
             }
-            let mut turn = lane.turn();
+            let mut turn = lane.turn.lock();
             if turn.as_ref().is_some_and(|now| now.is_of(self) && now.moving == 0) {
                 *turn = None;
                 drop(turn);
@@ -242,7 +235,7 @@ impl Account {
     }
 
     fn change(&self, by: impl FnOnce(u64) -> u64) {
-        let mut bytes = self.bytes();
+        let mut bytes = self.bytes.lock();
         let (before, after) = (*bytes, by(*bytes));
         *bytes = after;
         self.ledger.lane(after).held.fetch_add(after, Ordering::Relaxed);
@@ -263,7 +256,7 @@ pub struct Moving {
 impl Drop for Moving {
     fn drop(&mut self) {
         let Some(bytes) = self.above else { return };
-        let mut turn = self.account.ledger.lane(bytes).turn();
+        let mut turn = self.account.ledger.lane(bytes).turn.lock();
         if let Some(now) = turn.as_mut().filter(|now| now.is_of(&self.account)) {
             now.moving = now.moving.saturating_sub(1);
             now.moved = Instant::now();

@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use cerebelum_history::Digest;
+use parking_lot::Mutex;
 use wasmtime::{Engine, Module};
 
 use crate::cache::Cache;
@@ -32,7 +33,7 @@ impl ModuleCache {
     /// Finds a module in memory or on disk.
     pub(crate) fn find(&self, (engine, cache): (&Engine, &Cache), digest: &Digest) -> Option<Arc<CachedModule>> {
         // Reading takes milliseconds. A concurrent request for the same module would only read it again.
-        let mut shelf = self.shelf();
+        let mut shelf = self.shelf.lock();
         if let Some(found) = shelf.get(digest).and_then(Weak::upgrade) {
             return Some(found);
         }
@@ -54,16 +55,12 @@ impl ModuleCache {
         let module = compiler.module(from.0, taken_out.bytes)?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
         let digest = taken_out.digest.clone();
-        Ok(put(&mut self.shelf(), CachedModule { digest, module, is_kept: AtomicBool::new(false) }))
+        Ok(put(&mut self.shelf.lock(), CachedModule { digest, module, is_kept: AtomicBool::new(false) }))
     }
 
     /// How many modules were compiled.
     pub(crate) fn compiled(&self) -> u64 {
         self.compiled.load(Ordering::Relaxed)
-    }
-
-    fn shelf(&self) -> MutexGuard<'_, HashMap<Digest, Weak<CachedModule>>> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cerebelum_history::Digest;
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::admission::Admission;
@@ -145,7 +146,7 @@ impl Sandbox {
     /// Removes the compiled form of a component from memory and disk. Guests that run it go on. A component that is
     /// being written at this moment reappears on disk, where it does no harm.
     pub fn forget(&self, digest: &Digest) {
-        self.shelf().cells.remove(digest);
+        self.shelf.lock().cells.remove(digest);
         self.shared.cache.forget(digest);
     }
 
@@ -159,7 +160,7 @@ impl Sandbox {
     /// memory that the slots of their guests keep, about as much as each such guest has.
     pub fn rest(&self) {
         // Dropped outside the lock: unmapping takes milliseconds.
-        let rested = self.shelf().rest();
+        let rested = self.shelf.lock().rest();
         drop(rested);
     }
 
@@ -207,17 +208,13 @@ impl Sandbox {
         self.shared.engines.modules_compiled()
     }
 
-    fn shelf(&self) -> MutexGuard<'_, ComponentCache> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn ready<E>(
         &self,
         digest: &Digest,
         purpose: Purpose,
         bytes: impl Future<Output = Result<Bytes, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
-        let cell = self.shelf().cell(digest, self.shared.config.programs_max);
+        let cell = self.shelf.lock().cell(digest, self.shared.config.programs_max);
         cell.get_or_try_init(|| self.prepare(digest, purpose, bytes)).await.cloned()
     }
 

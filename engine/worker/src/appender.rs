@@ -2,12 +2,13 @@
 //! rejects.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebelum_history::planted;
 use cerebelum_store::{AppendError, Batch, ExecutionKey, InboxCursor, State, Store, StoreError};
+use parking_lot::Mutex;
 
 use crate::env::Runtime;
 use crate::lease::LeaseKeeper;
@@ -91,7 +92,7 @@ impl Appender {
                     }
                 }
                 Err(cause) if batches.len() == 1 => {
-                    self.suspects().insert(batches[0].key.clone());
+                    self.suspects.lock().insert(batches[0].key.clone());
                     answers[places[0]] = Err(NotWritten::Rejected(cause));
                 }
                 Err(cause) => {
@@ -108,7 +109,7 @@ impl Appender {
 
     /// Splits the batches, with their indexes, into groups. The last group is written first.
     fn groups(&self, batches: Vec<Batch>) -> Vec<Group> {
-        let suspects = self.suspects();
+        let suspects = self.suspects.lock();
         if suspects.is_empty() {
             return vec![((0..batches.len()).collect(), batches)];
         }
@@ -126,14 +127,10 @@ impl Appender {
     }
 
     fn absolve(&self, batches: &[Batch]) {
-        let mut suspects = self.suspects();
+        let mut suspects = self.suspects.lock();
         if !suspects.is_empty() {
             suspects.retain(|key| !batches.iter().any(|batch| batch.key == *key));
         }
-    }
-
-    fn suspects(&self) -> MutexGuard<'_, HashSet<ExecutionKey>> {
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a group. Retries with the same id as long as the lease holds and the database does not answer.

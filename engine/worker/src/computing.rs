@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use cerebelum_history::planted;
 use cerebelum_store::TenantId;
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Runtime as Threads};
 use tokio::sync::oneshot;
@@ -68,7 +69,7 @@ struct BesideOthers(Mutex<(Option<Instant>, BTreeMap<TenantId, Duration>)>);
 
 impl BesideOthers {
     fn took(&self, tenant: TenantId, now: Instant) -> Duration {
-        let (since, took) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, took) = &mut *self.0.lock();
         if since.is_none_or(|since| now - since >= Duration::from_secs(1)) {
             (*since, *took) = (Some(now), BTreeMap::new());
         }
@@ -76,7 +77,7 @@ impl BesideOthers {
     }
 
     fn add(&self, tenant: TenantId, took: Duration) {
-        let (_, tenants) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, tenants) = &mut *self.0.lock();
         *tenants.entry(tenant).or_default() += took;
     }
 }
@@ -301,7 +302,7 @@ mod tests {
             computing.others.fair(TenantId(tenant), async {}).await;
         }
         // This second does not end, however slow the machine is.
-        *computing.beside.0.lock().unwrap() = (Some(Instant::now() + Duration::from_hours(1)), BTreeMap::new());
+        *computing.beside.0.lock() = (Some(Instant::now() + Duration::from_hours(1)), BTreeMap::new());
         assert_eq!(all_at_once().await, 5);
         let first =
             async |tenant, lengths: &Arc<TurnLengths>| turn(&computing, tenant, lengths, 0).await.swap_remove(0);

@@ -1,11 +1,12 @@
 //! Resolves names of workflows and steps, and loads programs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use cerebelum_history::{Digest, Failure, Target, kind};
 use cerebelum_sandbox::{InspectError, LoadError, Manifest, WorkflowInfo};
 use cerebelum_store::{Component, Store, StoreError, TenantId};
+use parking_lot::Mutex;
 
 use crate::api::ApiError;
 use crate::batcher::Batcher;
@@ -150,7 +151,7 @@ impl Directory {
     async fn names(&self, tenant: TenantId) -> Result<Arc<Names>, StoreError> {
         let stopping = || StoreError::Unavailable("the engine is stopping".to_owned());
         let uploads = self.uploads.submit(tenant).await.ok_or_else(stopping)??;
-        let known = self.known().get(&tenant).cloned();
+        let known = self.names.lock().get(&tenant).cloned();
         if let Some(names) = known.as_ref().filter(|names| names.uploads == uploads) {
             return Ok(names.clone());
         }
@@ -165,12 +166,8 @@ impl Directory {
             (component.name.clone(), before.unwrap_or_else(|| Arc::new(Named::new(component))))
         });
         let names = Arc::new(Names::new(uploads, current.collect(), &components));
-        self.known().insert(tenant, names.clone());
+        self.names.lock().insert(tenant, names.clone());
         Ok(names)
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashMap<TenantId, Arc<Names>>> {
-        self.names.lock().expect("nobody panics with the names")
     }
 
     /// Loads the program of a component.
@@ -183,11 +180,11 @@ impl Directory {
                 Err(StoreError::Corrupt(cause)) => NoProgram::Damaged(cause),
                 Err(error) => NoProgram::EngineError(error.to_string()),
             };
-            *found.lock().expect("nobody panics with a reason") = Some(why);
+            *found.lock() = Some(why);
             Err("its bytes cannot be had".to_owned())
         };
         let loaded = self.programs.load(digest, Box::pin(bytes)).await;
-        let found = found.into_inner().expect("nobody panics with a reason");
+        let found = found.into_inner();
         loaded.map_err(|error| match (error, found) {
             (_, Some(why)) => why,
             (LoadError::Inspect(InspectError::Refused(cause)), None) => NoProgram::Refused(cause),
@@ -200,7 +197,7 @@ impl Directory {
         let program = self.program(tenant, digest).await?;
         let manifest = program.manifest();
         // Grants only grow while an execution needs the component: grants that were enough need not be read again.
-        let known = self.known().get(&tenant).cloned();
+        let known = self.names.lock().get(&tenant).cloned();
         let granted = known.as_ref().and_then(|names| names.granted.get(digest)?.as_ref());
         if let Some(grants) = granted.map(|granted| granted.of(tenant, manifest)).filter(|grants| !grants.are_partial) {
             return Ok(grants);

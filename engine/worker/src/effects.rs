@@ -1,12 +1,13 @@
 //! The one door (L6): each effect of an execution on the outside world leaves through [`leave`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cerebelum_history::{Failure, HttpRequest, HttpResponse, planted};
 use cerebelum_store::Incarnation;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::egress_log::{RequestLine, Sender};
@@ -195,33 +196,29 @@ impl BarrierState {
 }
 
 impl Barrier {
-    fn gate(&self) -> MutexGuard<'_, BarrierState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Records that everything up to this LSN is durable.
     pub(crate) fn is_durable(&self, lsn: u64) {
-        let mut gate = self.gate();
+        let mut gate = self.0.lock();
         gate.durable = lsn;
         gate.release();
     }
 
     /// Sets the pause. No request leaves in a pause (L16).
     pub(crate) fn pause(&self, is_paused: bool) {
-        let mut gate = self.gate();
+        let mut gate = self.0.lock();
         if std::mem::replace(&mut gate.is_paused, is_paused) && !is_paused {
             gate.release();
         }
     }
 
     fn is_open(&self, lsn: u64) -> bool {
-        self.gate().is_open(lsn)
+        self.0.lock().is_open(lsn)
     }
 
     async fn opens(&self, lsn: u64) {
         loop {
             let opened = {
-                let mut gate = self.gate();
+                let mut gate = self.0.lock();
                 if gate.is_open(lsn) {
                     return;
                 }

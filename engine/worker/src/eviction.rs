@@ -1,10 +1,11 @@
 //! Idle guests: which of them are evicted first when their memory is needed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cerebelum_history::{Scope, planted};
 use cerebelum_sandbox::Share;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// How urgently a guest is asked to leave.
@@ -80,13 +81,9 @@ impl Pressure {
 
     /// The guests that were asked with at least this priority.
     pub(crate) fn asked(&self, priority: EvictionPriority) -> Vec<Scope> {
-        let asked = self.list();
+        let asked = self.asked.lock();
         let politely = asked.politely.values().filter(|_| priority == EvictionPriority::Polite);
         asked.urgently.values().chain(politely).cloned().collect()
-    }
-
-    fn list(&self) -> MutexGuard<'_, EvictionRequests> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,7 +95,7 @@ impl IdleGuests {
     /// Registers a guest as idle. While the idle guests exceed their memory, the first one is asked to leave, and its
     /// activation is notified.
     pub(crate) fn enter(self: &Arc<Self>, entry: IdleEntry) -> IdleGuest {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.latest += 1;
         state.idle += 1;
         state.bytes += entry.bytes;
@@ -113,18 +110,18 @@ impl IdleGuests {
 
     /// How many guests are idle.
     pub(crate) fn count(&self) -> u64 {
-        self.state().idle
+        self.state.lock().idle
     }
 
     /// How many guests ever became idle. All that are idle now have this number or a lower one.
     pub(crate) fn latest(&self) -> u64 {
-        self.state().latest
+        self.state.lock().latest
     }
 
     /// A guest waits for admission: asks up to `guests` idle guests to leave, of those with the number `latest` or a
     /// lower one.
     pub(crate) fn evict(&self, guests: u32, priority: EvictionPriority, latest: u64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for _ in 0..guests {
             if !state.ask(priority, latest) {
                 return;
@@ -136,7 +133,7 @@ impl IdleGuests {
     /// idle memory to leave, regardless of their executions' activity. Otherwise one workflow could fill all slots and
     /// keep them.
     pub(crate) fn evict_among_others(&self, guests: u32, share: &Share) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for rank in state.of_others(share, guests) {
             state.ask_one(rank, EvictionPriority::Urgent);
         }
@@ -145,14 +142,10 @@ impl IdleGuests {
     /// A workflow has waited for admission for a time slice: asks the guest of its other executions that was admitted
     /// first to leave, regardless of that one's activity, if it was admitted at `since_ms` or before.
     pub(crate) fn evict_among_same(&self, share: &Share, since_ms: u64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some(rank) = state.first_admitted(share, since_ms) {
             state.ask_one(rank, EvictionPriority::Urgent);
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, IdleState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -212,7 +205,7 @@ impl IdleState {
             }
             None => self.asked.remove(&rank).expect("it stands in one of the two lists"),
         };
-        let mut asked = guest.pressure.list();
+        let mut asked = guest.pressure.asked.lock();
         match priority {
             EvictionPriority::Polite => asked.politely.insert(rank, guest.scope.clone()),
             EvictionPriority::Urgent => {
@@ -237,7 +230,7 @@ pub(crate) struct IdleGuest {
 
 impl Drop for IdleGuest {
     fn drop(&mut self) {
-        let mut state = self.idle_guests.state();
+        let mut state = self.idle_guests.state.lock();
         state.idle -= 1;
         if let Some(guest) = state.guests.remove(&self.rank) {
             state.bytes -= guest.bytes;
@@ -249,7 +242,7 @@ impl Drop for IdleGuest {
                 state.by_workflow.remove(&self.entry.share);
             }
         }
-        let mut asked = self.entry.pressure.list();
+        let mut asked = self.entry.pressure.asked.lock();
         asked.politely.remove(&self.rank);
         asked.urgently.remove(&self.rank);
     }
@@ -283,7 +276,7 @@ mod tests {
         let asked: Vec<u64> = numbers(&pressure);
         assert_eq!(asked, expected);
         drop(entered);
-        let state = idle_guests.state();
+        let state = idle_guests.state.lock();
         let left = state.guests.len() + state.asked.len() + numbers(&pressure).len();
         assert_eq!((state.bytes, left), (0, 0), "what is gone is not counted");
     }
@@ -335,7 +328,7 @@ mod tests {
         let _entered = ["a", "b", "a"].map(|workflow| idle_guests.enter(guest("", workflow, (40, 0), &pressure)));
         idle_guests.evict(1, EvictionPriority::Polite, u64::MAX);
         idle_guests.evict_among_others(5, &share("b"));
-        assert_eq!(pressure.list().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(pressure.asked.lock().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]
@@ -358,7 +351,7 @@ mod tests {
 
     /// The numbers of the guests that were asked.
     fn numbers(pressure: &Pressure) -> Vec<u64> {
-        let asked = pressure.list();
+        let asked = pressure.asked.lock();
         let mut numbers: Vec<u64> = asked.politely.keys().chain(asked.urgently.keys()).map(|rank| rank.1).collect();
         numbers.sort_unstable();
         numbers

@@ -2,9 +2,9 @@
 //! is refused tries again at once: for a moment it is refused without a count.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use cerebelum_store::ExecutionKey;
+use parking_lot::Mutex;
 
 /// How long an inbox counts as full.
 const REMEMBERED_MS: u64 = 250;
@@ -18,14 +18,14 @@ pub(crate) struct FullInboxes(Mutex<HashMap<ExecutionKey, (u64, String)>>);
 impl FullInboxes {
     /// Why an inbox takes no message, if it was full a moment ago.
     pub(crate) fn refusal(&self, key: &ExecutionKey, now_ms: u64) -> Option<String> {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.0.lock();
         let (since, why) = found.get(key)?;
         (now_ms < since + REMEMBERED_MS).then(|| why.clone())
     }
 
     /// Remembers that an inbox is full.
     pub(crate) fn remember(&self, key: &ExecutionKey, now_ms: u64, why: &str) {
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.0.lock();
         if found.len() >= INBOXES_MAX {
             found.clear();
         }
@@ -50,6 +50,6 @@ mod tests {
         for n in 0..2 * INBOXES_MAX {
             full.remember(&key(&format!("e{n}")), 1_000, "");
         }
-        assert!(full.0.lock().unwrap().len() <= INBOXES_MAX);
+        assert!(full.0.lock().len() <= INBOXES_MAX);
     }
 }

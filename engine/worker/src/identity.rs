@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{CallerSpan, Digest, Timestamp};
 use cerebelum_store::{Actor, TenantId, Token};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::api::ApiError;
@@ -257,22 +258,14 @@ impl Default for Identities {
 }
 
 impl Identities {
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has_tokens(&self) -> MutexGuard<'_, Option<(bool, u64)>> {
-        self.has_tokens.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Tokens are read again before they are trusted: this engine has changed some.
     pub(crate) fn distrust(&self) {
-        self.known().values_mut().for_each(|known| known.read_ms = None);
+        self.known.lock().values_mut().for_each(|known| known.read_ms = None);
     }
 
     /// Notes whether there ever was a token. Once there was one, it stays so, whatever an earlier read says.
     pub(crate) fn note_tokens(&self, has_tokens: bool, read_ms: u64) {
-        let mut noted = self.has_tokens();
+        let mut noted = self.has_tokens.lock();
         if !matches!(*noted, Some((true, _))) {
             *noted = Some((has_tokens, read_ms));
         }
@@ -346,7 +339,7 @@ impl Engine {
 
     fn remembered_open(&self) -> Option<bool> {
         let now_ms = self.node.runtime.boot_ms();
-        match *self.identities.has_tokens() {
+        match *self.identities.has_tokens.lock() {
             Some((true, _)) => Some(false),
             Some((false, read_ms)) if now_ms < read_ms + TRUST_MS => Some(true),
             _ => None,
@@ -355,7 +348,7 @@ impl Engine {
 
     fn remembered(&self, credential: &Credential) -> Option<Caller> {
         let (now, now_ms) = (self.node.clock.now(), self.node.runtime.boot_ms());
-        let known = self.identities.known();
+        let known = self.identities.known.lock();
         let known = known
             .get(&credential.id)
             .filter(|known| known.read_ms.is_some_and(|read_ms| now_ms < read_ms + TRUST_MS))?;
@@ -365,7 +358,7 @@ impl Engine {
 
     /// Reads a token from the store. Returns `None` if it must be refused.
     async fn look_up(&self, credential: &Credential) -> Result<Option<Caller>, ApiError> {
-        let was_valid = self.identities.known().get(&credential.id).is_some_and(|known| is_of(credential, known));
+        let was_valid = self.identities.known.lock().get(&credential.id).is_some_and(|known| is_of(credential, known));
         let line = if was_valid { &self.identities.refreshes } else { &self.identities.lookups };
         let Some(_one) = self.node.runtime.within(LOOKUP_WAIT_MAX, line.acquire()).await else {
             return Err(ApiError::Unavailable("too many tokens are looked up at the moment: try again".to_owned()));
@@ -377,12 +370,12 @@ impl Engine {
         let read_ms = self.node.runtime.boot_ms();
         let found = self.node.store.find_token(&credential.id).await.map_err(unavailable)?;
         let Some((token, tenant)) = found else {
-            self.identities.known().remove(&credential.id);
+            self.identities.known.lock().remove(&credential.id);
             return Ok(None);
         };
         let is_over = token.expires_at.is_some_and(|at| self.node.clock.now() >= at) || token.revoked_at.is_some();
         if is_over || tenant.suspended_at.is_some() {
-            self.identities.known().remove(&credential.id);
+            self.identities.known.lock().remove(&credential.id);
         }
         if is_over || !is_same(&token.secret_digest, &credential.digest()) {
             return Ok(None);
@@ -405,7 +398,7 @@ impl Engine {
             address: None,
             span: None,
         };
-        let mut known = self.identities.known();
+        let mut known = self.identities.known.lock();
         if known.len() >= REMEMBERED_MAX {
             known.clear();
         }

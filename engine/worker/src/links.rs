@@ -1,7 +1,7 @@
 //! Links with which people answer questions without a token of their own: the secret in the link is the credential.
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -244,7 +244,7 @@ impl Engine {
 
     /// Counts a look-up of a link, if there may be one more.
     fn admits_lookup(&self) -> bool {
-        let mut lookups = self.identities.link_lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lookups = self.identities.link_lookups.lock();
         lookups.take(LINK_LOOKUPS_PER_SECOND, self.node.runtime.boot_ms())
     }
 

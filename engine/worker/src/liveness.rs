@@ -1,9 +1,11 @@
 //! Checks that everything that can move does (L22): records waits and their beginnings.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::env::Runtime;
 
@@ -27,18 +29,14 @@ impl Liveness {
     /// Records a wait that lasts until the returned value is dropped. `what` fits "… has waited for 12 s".
     pub(crate) fn waits(self: &Arc<Self>, what: &'static str) -> TimedWait {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.waiting().insert(number, (what, self.runtime.boot_ms()));
+        self.waits.lock().insert(number, (what, self.runtime.boot_ms()));
         TimedWait { liveness: Arc::clone(self), number }
     }
 
     /// The longest current wait, and its duration.
     pub(crate) fn oldest(&self) -> Option<(&'static str, Duration)> {
-        let (what, since_ms) = self.waiting().first_key_value().map(|(_, wait)| *wait)?;
+        let (what, since_ms) = self.waits.lock().first_key_value().map(|(_, wait)| *wait)?;
         Some((what, Duration::from_millis(self.runtime.boot_ms().saturating_sub(since_ms))))
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, (&'static str, u64)>> {
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -50,6 +48,6 @@ pub(crate) struct TimedWait {
 
 impl Drop for TimedWait {
     fn drop(&mut self) {
-        self.liveness.waiting().remove(&self.number);
+        self.liveness.waits.lock().remove(&self.number);
     }
 }

@@ -8,13 +8,14 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use cerebelum_history::planted;
 use cerebelum_store::Claimed;
 use memmap2::MmapMut;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
 
@@ -116,7 +117,7 @@ impl CrashLog {
 
     /// How this execution must be run.
     pub(crate) fn isolation(&self, id: &str) -> Isolation {
-        self.records().get(id).map_or(Isolation::Shared, Record::isolation)
+        self.records.lock().get(id).map_or(Isolation::Shared, Record::isolation)
     }
 
     /// Why an execution must not be run, if so.
@@ -135,29 +136,21 @@ impl CrashLog {
 
     /// Forgets an execution's crashes: it ended, or an operator resumed it.
     pub(crate) fn forgive(&self, id: &str) {
-        let known = self.records().remove(id).is_some();
+        let known = self.records.lock().remove(id).is_some();
         if known {
-            save(&self.path, &self.records());
+            save(&self.path, &self.records.lock());
         }
     }
 
     /// Records that a suspect has computed alone for this long without a crash.
     fn count_alone(&self, id: &str, computed: Duration) {
-        if let Some(record) = self.records().get_mut(id) {
+        if let Some(record) = self.records.lock().get_mut(id) {
             record.alone += computed;
         }
     }
 
-    fn records(&self) -> MutexGuard<'_, BTreeMap<String, Record>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn marks(&self) -> MutexGuard<'_, MmapMut> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn mark(&self, slot: usize, id: &str, alone: bool) {
-        let mut marks = self.marks();
+        let mut marks = self.marks.lock();
         let slot = &mut marks[slot * SLOT_BYTES..(slot + 1) * SLOT_BYTES];
         slot[1] = u8::from(alone);
         slot[2..2 + id.len()].copy_from_slice(id.as_bytes());
@@ -168,7 +161,7 @@ impl CrashLog {
         if planted("bystanders-blamed") {
             return;
         }
-        self.marks()[slot * SLOT_BYTES] = 0;
+        self.marks.lock()[slot * SLOT_BYTES] = 0;
     }
 }
 
@@ -263,7 +256,7 @@ impl Slot {
 
     fn free() -> MutexGuard<'static, Vec<usize>> {
         static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| Mutex::new((0..SLOTS).rev().collect()));
-        FREE.lock().unwrap_or_else(PoisonError::into_inner)
+        FREE.lock()
     }
 }
 
@@ -323,8 +316,8 @@ mod tests {
         let id: Arc<str> = "e".into();
         let (data, log) = died(2, &id);
         assert_eq!(log.isolation(&id), Isolation::Exclusive);
-        log.records().get_mut("e").unwrap().last_crash_ms -= CRASH_COUNTS_MS;
-        save(&log.path, &log.records());
+        log.records.lock().get_mut("e").unwrap().last_crash_ms -= CRASH_COUNTS_MS;
+        save(&log.path, &log.records.lock());
         assert_eq!(CrashLog::open(&data).unwrap().isolation(&id), Isolation::Shared);
         std::fs::remove_dir_all(&data).unwrap();
     }

@@ -1,10 +1,11 @@
 //! Quotas: what a tenant may have at once or do in a second, by name, and what it uses.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cerebelum_history::planted;
 use cerebelum_store::{Component, Store, TenantId};
+use parking_lot::Mutex;
 
 use crate::api::ApiError;
 use crate::directory::unavailable;
@@ -174,23 +175,19 @@ pub(crate) struct AdmittedStart(Arc<Usage>);
 
 impl Drop for AdmittedStart {
     fn drop(&mut self) {
-        lock(&self.0.open).under_way -= 1;
+        self.0.open.lock().under_way -= 1;
     }
-}
-
-fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Usage {
     fn max(&self, quota: Quota) -> u64 {
-        lock(&self.quotas).max(quota)
+        self.quotas.lock().max(quota)
     }
 
     /// Counts a request of a client.
     pub(crate) fn count_call(&self, now_ms: u64) -> Result<(), ApiError> {
         let max = self.max(Quota::CallsPerSecond);
-        lock(&self.calls).take(max, now_ms).then_some(()).ok_or_else(|| Quota::CallsPerSecond.exceeded(max))
+        self.calls.lock().take(max, now_ms).then_some(()).ok_or_else(|| Quota::CallsPerSecond.exceeded(max))
     }
 
     /// Counts a start of a client, if the tenant may start one more.
@@ -200,16 +197,16 @@ impl Usage {
         now_ms: u64,
     ) -> Result<AdmittedStart, ApiError> {
         let max = self.max(Quota::StartsPerSecond);
-        if !lock(&self.starts).take(max, now_ms) {
+        if !self.starts.lock().take(max, now_ms) {
             return Err(Quota::StartsPerSecond.exceeded(max));
         }
         let max = self.max(Quota::OpenExecutions);
         if !planted("open-not-counted") && !self.has_room(max, now_ms)? {
             let _one = self.counting.lock().await;
             if !self.has_room(max, now_ms)? {
-                let under_way = lock(&self.open).under_way;
+                let under_way = self.open.lock().under_way;
                 let counted = store.count_open(tenant, max).await.map_err(unavailable)?;
-                let mut open = lock(&self.open);
+                let mut open = self.open.lock();
                 (open.counted_ms, open.open) = (Some(now_ms), counted + under_way);
                 if open.open >= max {
                     open.refused_until_ms = now_ms + REFUSAL_TRUST_MS;
@@ -217,7 +214,7 @@ impl Usage {
                 }
             }
         }
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         open.open += 1;
         open.under_way += 1;
         drop(open);
@@ -226,7 +223,7 @@ impl Usage {
 
     /// Whether there is room by the last count; a new count decides if not.
     fn has_room(&self, max: u64, now_ms: u64) -> Result<bool, ApiError> {
-        let open = lock(&self.open);
+        let open = self.open.lock();
         if now_ms < open.refused_until_ms {
             return Err(Quota::OpenExecutions.exceeded(max));
         }
@@ -256,16 +253,16 @@ pub(crate) struct Usages {
 
 impl Usages {
     pub(crate) fn of(&self, tenant: TenantId) -> Arc<Usage> {
-        lock(&self.of).entry(tenant).or_default().clone()
+        self.of.lock().entry(tenant).or_default().clone()
     }
 
     /// Notes the quotas of a tenant as they were just read. A lower one holds at once.
     pub(crate) fn note(&self, tenant: TenantId, quotas: Quotas) {
         let usage = self.of(tenant);
-        let mut known = lock(&usage.quotas);
+        let mut known = usage.quotas.lock();
         if *known != quotas {
             *known = quotas;
-            let mut open = lock(&usage.open);
+            let mut open = usage.open.lock();
             (open.counted_ms, open.refused_until_ms) = (None, 0);
         }
     }

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cerebelum_history::Execution;
 use cerebelum_store::{Act, Claimed, Command, ExecutionKey, ExecutionRow, Incarnation, Size, StoreError};
 use futures::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::activation::Activation;
@@ -67,12 +68,12 @@ impl Scheduler {
 
     /// How many executions are in memory.
     pub(crate) fn in_memory(&self) -> usize {
-        self.active().len()
+        self.active.lock().len()
     }
 
     /// Whether this execution is in memory.
     pub(crate) fn is_active(&self, key: &ExecutionKey) -> bool {
-        self.active().contains_key(key)
+        self.active.lock().contains_key(key)
     }
 
     /// The size that a further execution may have to be loaded into memory, if there is room for any.
@@ -91,7 +92,7 @@ impl Scheduler {
     /// Loads a claimed execution into memory and runs it.
     pub(crate) fn activate(self: &Arc<Self>, incarnation: Incarnation, claimed: Claimed) {
         let (key, nudge) = (claimed.head.key.clone(), Arc::<Notify>::default());
-        match self.active().entry(key.clone()) {
+        match self.active.lock().entry(key.clone()) {
             // It was released and claimed again before its last activation was removed. The same slot goes on with the
             // new claim.
             Entry::Occupied(mut present) => {
@@ -123,7 +124,7 @@ impl Scheduler {
             return None;
         }
         let (key, nudge) = (row.key.clone(), Arc::<Notify>::default());
-        match self.active().entry(key.clone()) {
+        match self.active.lock().entry(key.clone()) {
             Entry::Occupied(_) => return None,
             Entry::Vacant(free) => free.insert(Slot { nudge: nudge.clone(), next: None }),
         };
@@ -138,14 +139,14 @@ impl Scheduler {
 
     /// Notifies the activation, or the claiming task if there is none, that a message arrived for this execution.
     pub(crate) fn nudge(&self, key: &ExecutionKey) {
-        match self.active().get(key) {
+        match self.active.lock().get(key) {
             Some(slot) => slot.nudge.notify_one(),
             None => self.node.wake.now(),
         }
     }
 
     fn nudge_all(&self) {
-        for slot in self.active().values() {
+        for slot in self.active.lock().values() {
             // An activation that is ending checks for messages once more by itself.
             slot.nudge.notify_one();
         }
@@ -288,7 +289,7 @@ impl Scheduler {
     /// Called when a stay has ended. Returns the next claim if the execution was claimed again meanwhile; otherwise
     /// removes the execution from memory.
     fn remove(&self, key: &ExecutionKey) -> Option<(Incarnation, Claimed)> {
-        let mut active = self.active();
+        let mut active = self.active.lock();
         let next = active.get_mut(key)?.next.take();
         if next.is_none() {
             active.remove(key);
@@ -318,10 +319,6 @@ impl Scheduler {
             tracing::warn!(%error, execution = %stay.key, "cannot park it yet");
             false
         })
-    }
-
-    fn active(&self) -> MutexGuard<'_, BTreeMap<ExecutionKey, Slot>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Checks values against the JSON Schemas of inputs and answers: small ones inline, all others on threads of their own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 
 use cerebelum_history::Json;
 use cerebelum_sandbox::schema::{Effort, Mismatch, Schema, Validator};
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Threads that compile schemas and check values.
@@ -104,7 +105,7 @@ fn start_threads() -> std::io::Result<mpsc::Sender<Job>> {
         thread.spawn(move || {
             cerebelum_sandbox::compute_in_background();
             loop {
-                let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let job = queue.lock().recv();
                 match job {
                     Ok(job) => job(),
                     Err(mpsc::RecvError) => return,

@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use cerebelum_history::planted;
 use cerebelum_store::{Caller, TenantId, poll_caller};
 use futures::task::AtomicWaker;
+use parking_lot::Mutex;
 
 /// How long a tenant counts as active after it had something to do.
 const ACTIVE: Duration = Duration::from_secs(1);
@@ -86,10 +87,6 @@ struct Ticket {
 }
 
 impl Ticket {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Asks for a turn. Returns the state in which the task is now.
     fn ask(self: &Arc<Self>, state: &mut State) -> State {
         *state = self.shares.ask(self).map_or(State::Waiting, State::Next);
@@ -127,7 +124,7 @@ impl Wake for Ticket {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         match *state {
             State::Idle => {
                 if let State::Next(_) = self.ask(&mut state) {
@@ -168,7 +165,7 @@ impl FairShares {
             return Some(Grant::Free);
         }
         let (now, tenant) = (Instant::now(), ticket.tenant);
-        let mut turns = self.turns();
+        let mut turns = self.turns.lock();
         turns.share(tenant, now).last = now;
         turns.forget_inactive(now);
         self.several.store(turns.tenants.len() > 1, Ordering::Relaxed);
@@ -187,14 +184,14 @@ impl FairShares {
 
     /// Adds the time that a poll took.
     fn add(&self, tenant: TenantId, took: Duration) {
-        if let Some(share) = self.turns().tenants.get_mut(&tenant) {
+        if let Some(share) = self.turns.lock().tenants.get_mut(&tenant) {
             share.used += took;
         }
     }
 
     /// Gives a turn back and lets the next tasks through.
     fn give_back(&self) {
-        let mut turns = self.turns();
+        let mut turns = self.turns.lock();
         turns.taken -= 1;
         while turns.taken < self.limit(&turns)
             && let Some(next) = turns.next()
@@ -202,7 +199,7 @@ impl FairShares {
             turns.taken += 1;
             drop(turns);
             // The lock on a task's state is never awaited with the lock on the turns.
-            let mut state = next.state();
+            let mut state = next.state.lock();
             let waits = *state == State::Waiting;
             if waits {
                 *state = State::Next(Grant::Turn);
@@ -211,7 +208,7 @@ impl FairShares {
             if waits {
                 next.task.wake();
             }
-            turns = self.turns();
+            turns = self.turns.lock();
             turns.taken -= usize::from(!waits);
         }
     }
@@ -219,10 +216,6 @@ impl FairShares {
     /// The most turns at once.
     fn limit(&self, turns: &Turns) -> usize {
         if turns.tenants.len() > 1 { self.at_once } else { self.at_once * ALONE_FACTOR }
-    }
-
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -263,7 +256,7 @@ impl<F: Future> Future for Fair<F> {
         let Self { waker, ticket, task } = &mut *self;
         ticket.task.register(context.waker());
         let grant = {
-            let mut state = ticket.state();
+            let mut state = ticket.state.lock();
             let now = if *state == State::Idle { ticket.ask(&mut state) } else { *state };
             let State::Next(grant) = now else { return Poll::Pending };
             *state = State::Polled { woken: false };
@@ -273,7 +266,7 @@ impl<F: Future> Future for Fair<F> {
         let turn = Turn { ticket, since: (grant == Grant::Turn).then(Instant::now) };
         let polled = poll_caller(ticket.clone(), || task.as_mut().poll(&mut Context::from_waker(waker)));
         drop(turn);
-        let mut state = ticket.state();
+        let mut state = ticket.state.lock();
         let is_woken = *state == State::Polled { woken: true };
         *state = if polled.is_ready() { State::Gone } else { State::Idle };
         if polled.is_pending() && is_woken && ticket.ask(&mut state) != State::Waiting {
@@ -301,7 +294,7 @@ impl Drop for Turn<'_> {
 
 impl<F> Drop for Fair<F> {
     fn drop(&mut self) {
-        let before = std::mem::replace(&mut *self.ticket.state(), State::Gone);
+        let before = std::mem::replace(&mut *self.ticket.state.lock(), State::Gone);
         if before == State::Next(Grant::Turn) {
             self.ticket.shares.give_back();
         }
@@ -378,7 +371,7 @@ mod tests {
         let mut task = asking(answer.clone());
         assert!((&mut task).now_or_never().is_none());
         // From now on another task has the only turn.
-        shares.turns().taken = 1;
+        shares.turns.lock().taken = 1;
         answer.notify_waiters();
         assert!(task.now_or_never().is_some(), "it gives its connection back");
         assert!(asking(answer).now_or_never().is_none(), "a task without one waits");
@@ -391,13 +384,13 @@ mod tests {
         shares.fair(QUIET, async {}).await;
         let others = shares.clone();
         let served = shares.fair(LOUD, async move {
-            let turns = others.turns().taken;
+            let turns = others.turns.lock().taken;
             let _call = cerebelum_store::StoreCall::begin();
             cerebelum_store::tell_blocks();
             (turns, others.fair(QUIET, async {}).now_or_never().is_some())
         });
         assert_eq!(served.await, (1, true));
-        assert_eq!(shares.turns().taken, 0, "the turn was given back once");
+        assert_eq!(shares.turns.lock().taken, 0, "the turn was given back once");
     }
 
     #[tokio::test]
@@ -411,7 +404,7 @@ mod tests {
             task.abort();
         }
         tasks.remove(0).await.unwrap();
-        assert_eq!(shares.turns().taken, 0);
+        assert_eq!(shares.turns.lock().taken, 0);
         assert!(shares.fair(QUIET, async {}).now_or_never().is_some(), "the turn is free");
     }
 
@@ -432,6 +425,6 @@ mod tests {
         assert_eq!(polled.load(Ordering::Relaxed), 1);
         shares.fair(QUIET, async {}).await;
         let _as_of_several = nested(1).now_or_never();
-        assert_eq!((polled.load(Ordering::Relaxed), shares.turns().taken), (1, 0));
+        assert_eq!((polled.load(Ordering::Relaxed), shares.turns.lock().taken), (1, 0));
     }
 }

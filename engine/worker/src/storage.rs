@@ -2,10 +2,11 @@
 //! executions are parked.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_store::{StoreError, TenantId};
+use parking_lot::RwLock;
 
 use crate::activation_error::ActivationError;
 use crate::api::ApiError;
@@ -30,7 +31,7 @@ pub(crate) struct FullTenants(RwLock<BTreeMap<TenantId, Full>>);
 
 impl FullTenants {
     fn of(&self, tenant: TenantId) -> Option<Full> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&tenant).copied()
+        self.0.read().get(&tenant).copied()
     }
 
     /// Refuses a request with which a client of the tenant would store more.
@@ -53,7 +54,7 @@ impl FullTenants {
 
     /// Notes what a tenant has stored and may store.
     pub(crate) fn note(&self, tenant: TenantId, stored: u64, max: u64) {
-        let mut full = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut full = self.0.write();
         match stored >= max {
             true => drop(full.insert(tenant, Full { stored, max })),
             false => drop(full.remove(&tenant)),
@@ -61,7 +62,7 @@ impl FullTenants {
     }
 
     fn replace(&self, by: BTreeMap<TenantId, Full>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = by;
+        *self.0.write() = by;
     }
 }
 

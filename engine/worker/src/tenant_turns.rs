@@ -1,9 +1,10 @@
 //! Bounds what one tenant does at once, so that it waits for itself and others do not wait for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use cerebelum_store::TenantId;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many components one tenant may upload at once. While one is compiled, the next one is received.
@@ -72,7 +73,7 @@ impl TenantTurns {
     }
 
     fn of(&self, tenant: TenantId) -> Arc<Semaphore> {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants = self.tenants.lock();
         tenants.retain(|_, turns| turns.strong_count() > 0);
         tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
             let turns = Arc::new(Semaphore::new(self.at_once));

@@ -1,8 +1,7 @@
 //! When to claim next: at the earliest due time of a hibernated execution, or on a hint that a message arrived.
 
-use std::sync::Mutex;
-
 use cerebelum_history::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Wakes the claiming task.
@@ -20,7 +19,7 @@ impl Wake {
 
     /// Records that an execution will be due at this time.
     pub(crate) fn expect(&self, due: Timestamp) {
-        let mut next = self.next.lock().expect("nobody panics while holding a time");
+        let mut next = self.next.lock();
         if due < *next {
             *next = due;
             self.notify.notify_one();
@@ -34,12 +33,12 @@ impl Wake {
 
     /// The earliest known due time.
     pub(crate) fn next(&self) -> Timestamp {
-        *self.next.lock().expect("nobody panics while holding a time")
+        *self.next.lock()
     }
 
     /// Resets the due time before the store is queried.
     pub(crate) fn reset(&self) {
-        *self.next.lock().expect("nobody panics while holding a time") = Timestamp(u64::MAX);
+        *self.next.lock() = Timestamp(u64::MAX);
     }
 
     /// Returns when [`Wake::next`] has become earlier.

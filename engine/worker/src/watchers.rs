@@ -1,9 +1,10 @@
 //! Watchers of executions. The committer notifies them of changes of the committed state, after the commit (L7).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use cerebelum_store::ExecutionKey;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// The known state of a watched execution.
@@ -33,7 +34,7 @@ struct Watched {
 impl Watchers {
     /// Starts watching an execution.
     pub(crate) fn watch(&self, key: &ExecutionKey) -> watch::Receiver<WatchState> {
-        let mut watched = self.0.lock().expect("nobody panics while holding the watchers");
+        let mut watched = self.0.lock();
         // An execution that never changes again, or never existed, is not told of a change, with which its entry would go.
         if watched.executions.len() >= FORGET_FROM.max(2 * watched.left) {
             watched.executions.retain(|_, sender| sender.receiver_count() > 0);
@@ -54,7 +55,7 @@ impl Watchers {
     }
 
     fn tell(&self, key: &ExecutionKey, what: impl FnOnce(&mut WatchState)) {
-        let mut watched = self.0.lock().expect("nobody panics while holding the watchers");
+        let mut watched = self.0.lock();
         let Some(sender) = watched.executions.get(key) else { return };
         if sender.receiver_count() == 0 {
             watched.executions.remove(key);
@@ -78,7 +79,7 @@ mod tests {
         for number in 1..10 * FORGET_FROM {
             drop(watchers.watch(&key(number)));
         }
-        assert!(watchers.0.lock().unwrap().executions.len() <= FORGET_FROM);
+        assert!(watchers.0.lock().executions.len() <= FORGET_FROM);
         watchers.changed(&key(0));
         assert_eq!(kept.borrow_and_update().hints, 1, "one that is watched is told");
     }

@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{ArtifactMeta, Cache, Signature};
@@ -41,12 +41,8 @@ pub(super) struct Base {
 pub(super) struct Unpacked(Mutex<VecDeque<(String, File)>>);
 
 impl Unpacked {
-    fn files(&self) -> MutexGuard<'_, VecDeque<(String, File)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn find(&self, mac: &str) -> Option<File> {
-        let mut files = self.files();
+        let mut files = self.0.lock();
         let at = files.iter().position(|(kept, _)| kept == mac)?;
         let found = files.remove(at)?;
         let file = found.1.try_clone().ok();
@@ -56,7 +52,7 @@ impl Unpacked {
 
     fn add(&self, mac: &str, file: &File) {
         let Ok(file) = file.try_clone() else { return };
-        let mut files = self.files();
+        let mut files = self.0.lock();
         files.push_back((mac.to_owned(), file));
         if files.len() > UNPACKED_MAX {
             files.pop_front();
@@ -64,7 +60,7 @@ impl Unpacked {
     }
 
     fn forget(&self, mac: &str) {
-        self.files().retain(|(kept, _)| kept != mac);
+        self.0.lock().retain(|(kept, _)| kept != mac);
     }
 }
 

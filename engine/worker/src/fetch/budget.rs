@@ -1,8 +1,8 @@
 //! The bytes that the requests of a tenant may move in a minute, both ways together.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// What is spent comes back within this time.
@@ -24,7 +24,7 @@ struct Spent {
 impl Budget {
     /// Spends bytes of `max` in a minute, if anything is left.
     pub(super) fn admit(&self, bytes: u64, max: u64, now: Instant) -> bool {
-        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spent = self.0.lock();
         spent.settle(max, now);
         let is_left = spent.bytes < max;
         if is_left {
@@ -35,7 +35,7 @@ impl Budget {
 
     /// Spends bytes that have been moved already.
     pub(super) fn spend(&self, bytes: u64) {
-        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spent = self.0.lock();
         spent.bytes = spent.bytes.saturating_add(bytes);
     }
 }
@@ -79,7 +79,7 @@ mod tests {
         for ms in 0..=5_000 {
             budget.admit(0, 60, began + Duration::from_millis(ms));
         }
-        assert_eq!(budget.0.lock().unwrap().bytes, 55);
+        assert_eq!(budget.0.lock().bytes, 55);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The ways out of the engine, one for each tenant: the hosts that it may reach, its secrets, and its connections.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use cerebelum_store::{Egress, Store, TenantId};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -89,10 +90,6 @@ impl Outlets {
         })
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<TenantId, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Reads what a tenant's requests may reach and contain, unless that was read lately. It waits until the database
     /// answers: no request fails because of that.
     pub(super) async fn refresh(&self, tenant: TenantId) {
@@ -118,7 +115,7 @@ impl Outlets {
     /// The way out of a tenant, as it was read last.
     pub(super) async fn of(&self, tenant: TenantId) -> Arc<Outlet> {
         loop {
-            if let Some(known) = self.known().get(&tenant) {
+            if let Some(known) = self.known.lock().get(&tenant) {
                 return known.outlet.clone();
             }
             // It was forgotten in between: there are many tenants.
@@ -128,12 +125,12 @@ impl Outlets {
 
     /// Whether what is known of a tenant was read lately.
     pub(super) fn is_fresh(&self, tenant: TenantId) -> bool {
-        self.known().get(&tenant).is_some_and(|known| known.read_at.elapsed() < TRUST)
+        self.known.lock().get(&tenant).is_some_and(|known| known.read_at.elapsed() < TRUST)
     }
 
     /// Keeps what was read, with the way out that it makes.
     fn know(&self, tenant: TenantId, from: Egress, read_at: Instant) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         let outlet = match known.remove(&tenant) {
             Some(before) if before.from == from => before.outlet,
             before => Arc::new(self.outlet(tenant, &from, before)),

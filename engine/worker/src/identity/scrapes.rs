@@ -29,12 +29,12 @@ impl Engine {
     fn let_in_lately(&self, token: Option<&str>) -> Option<Caller> {
         let (now, now_ms) = (self.node.clock.now(), self.node.runtime.boot_ms());
         let is_recent = |read_ms: u64| now_ms < read_ms + METRICS_TRUST_MS;
-        let noted = *self.identities.has_tokens();
+        let noted = *self.identities.has_tokens.lock();
         if let (None, false, Some((false, read_ms))) = (token, self.node.config.closed, noted) {
             return is_recent(read_ms).then(Caller::of_open_engine);
         }
         let credential = Credential::parse(token?)?;
-        let known = self.identities.known();
+        let known = self.identities.known.lock();
         let known = known.get(&credential.id).filter(|known| known.read_ms.is_some_and(is_recent))?;
         let is_valid = is_of(&credential, known) && known.expires_at.is_none_or(|at| now < at);
         is_valid.then(|| known.caller.clone())

@@ -1,8 +1,9 @@
 //! Metrics by workflow. However many workflows there are, at most 200 have metrics of their own.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -38,12 +39,12 @@ impl Workflows {
 
     /// The metrics of this workflow.
     pub(crate) fn of(&self, workflow: &str) -> Arc<OfWorkflow> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.read();
         if let Some(found) = known.get(workflow) {
             return found.clone();
         }
         drop(known);
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write();
         let name = if known.len() < WORKFLOWS_MAX || known.contains_key(workflow) { workflow } else { OTHER };
         known.entry(name.to_owned()).or_insert_with(|| Arc::new(self.add(name))).clone()
     }

@@ -1,9 +1,9 @@
 //! Sampling, and what becomes of spans that no collector takes.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cerebelum_history::Seed;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::env::ThisRuntime;
@@ -23,7 +23,7 @@ impl SpanExporter for Collector {
             if self.refuses.load(Ordering::Relaxed) {
                 return Err("no".to_owned());
             }
-            self.taken.lock().unwrap().push(spans.len());
+            self.taken.lock().push(spans.len());
             Ok(())
         })
     }
@@ -68,7 +68,7 @@ async fn a_full_queue_drops_and_counts_and_what_it_holds_is_sent() {
     assert_eq!(counted(&metrics), (0, 5_000 - 4_096));
     traces.flush().await;
     assert_eq!(counted(&metrics), (4_096, 5_000 - 4_096));
-    assert_eq!(*collector.taken.lock().unwrap(), [512; 8]);
+    assert_eq!(*collector.taken.lock(), [512; 8]);
 }
 
 #[tokio::test]
