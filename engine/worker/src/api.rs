@@ -1,6 +1,7 @@
 //! The engine's API in its own types. The server translates to and from these and decides nothing.
 
 use cerebelum_history::{Digest, ExecutionId, Failure, FirstWait, Json, Level, Position, Scope, Status, Timestamp};
+use cerebelum_store::StoreError;
 use thiserror::Error;
 
 use crate::execution_filter::ExecutionFilter;
@@ -29,6 +30,32 @@ pub enum ApiError {
     /// The engine's own fault: try again later (exit code 4).
     #[error("{0}")]
     Unavailable(String),
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        // The database's own message is for the operator: it may contain hosts, tables and values.
+        match error {
+            StoreError::Unavailable(cause) => {
+                tracing::debug!(cause, "the database does not answer a client");
+                Self::Unavailable("the database does not answer: try again in a moment".to_owned())
+            }
+            StoreError::Rejected(cause) => {
+                tracing::debug!(cause, "the database rejects what a client asks for");
+                Self::Unavailable("the database takes too long for this: try again, or ask for less".to_owned())
+            }
+            StoreError::Unknown(cause) => {
+                tracing::debug!(cause, "a client is not told what became of a request");
+                let told = "the database did not say whether it committed: see what became of it before you try again";
+                Self::Unavailable(told.to_owned())
+            }
+            StoreError::Corrupt(cause) => {
+                Self::Unavailable(format!("{cause}: it has to be repaired, or restored from a backup"))
+            }
+            StoreError::Invalid(cause) => Self::Invalid(cause),
+            StoreError::Unusable(cause) => Self::Unavailable(cause),
+        }
+    }
 }
 
 /// Why an engine could not be opened; one line for a person.

@@ -8,7 +8,6 @@ use cerebelum_history::Timestamp;
 use cerebelum_store::{AuditFilter, AuditRow, StoreError};
 
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::identity::{Action, Caller};
 use crate::node::Node;
@@ -55,7 +54,7 @@ impl Engine {
         let since = last_ms.map(|last_ms| Timestamp(self.node.clock.now().0.saturating_sub(last_ms)));
         let limit = if limit == 0 { PAGE } else { limit };
         let filter = AuditFilter { operation, caller, object, since, cursor, limit };
-        let page = self.node.store.acts(of.id, filter).await.map_err(unavailable)?;
+        let page = self.node.store.acts(of.id, filter).await?;
         Ok((page.acts, page.cursor))
     }
 }

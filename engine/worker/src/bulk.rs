@@ -6,7 +6,6 @@ use cerebelum_history::{Json, Timestamp};
 use cerebelum_store::{BulkJob, BulkRefusal, Count, NewBulkJob};
 
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::execution_filter::ExecutionFilter;
 use crate::identity::Caller;
@@ -99,7 +98,7 @@ impl TenantEngine {
         let max = up_to.unwrap_or(BULK_EXECUTIONS_MAX).min(BULK_EXECUTIONS_MAX);
         // A count may examine all executions of a tenant, on a connection that others need as well.
         let _turn = self.node.turns.counts.next(self.tenant).await;
-        self.node.store.count(self.tenant, filter, max).await.map_err(unavailable)
+        Ok(self.node.store.count(self.tenant, filter, max).await?)
     }
 
     /// An id for a job that does not exist yet.
@@ -113,7 +112,7 @@ impl TenantEngine {
     /// # Errors
     /// When the database does not answer.
     pub async fn bulk_jobs(&self) -> Result<Vec<BulkJobView>, ApiError> {
-        let jobs = self.node.store.bulk_jobs(self.tenant).await.map_err(unavailable)?;
+        let jobs = self.node.store.bulk_jobs(self.tenant).await?;
         Ok(jobs.into_iter().map(view).collect())
     }
 
@@ -122,7 +121,7 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such job, or the database does not answer.
     pub async fn bulk_job(&self, id: &str) -> Result<BulkJobView, ApiError> {
-        let found = self.node.store.bulk_job(self.tenant, id).await.map_err(unavailable)?;
+        let found = self.node.store.bulk_job(self.tenant, id).await?;
         Ok(view(found.ok_or_else(|| no_job(id))?))
     }
 
@@ -131,7 +130,7 @@ impl TenantEngine {
     /// # Errors
     /// When the database does not answer.
     pub async fn bulk_refusals(&self, id: &str) -> Result<Vec<BulkRefusal>, ApiError> {
-        self.node.store.bulk_refusals(self.tenant, id).await.map_err(unavailable)
+        Ok(self.node.store.bulk_refusals(self.tenant, id).await?)
     }
 
     /// Stops a job. What it has done stays done.
@@ -141,7 +140,7 @@ impl TenantEngine {
     pub async fn stop_bulk(&self, id: &str) -> Result<BulkJobView, ApiError> {
         let act = self.act("StopBulk", id, "stopped");
         let _turn = self.node.turns.writes.next(self.tenant).await;
-        let stopped = self.node.store.stop_bulk(self.tenant, id, act).await.map_err(unavailable)?;
+        let stopped = self.node.store.stop_bulk(self.tenant, id, act).await?;
         let job = self.bulk_job(id).await?;
         match stopped {
             true => Ok(job),
@@ -161,7 +160,7 @@ impl Engine {
         let engine = self.of(caller);
         let (operation, filter) = check(&request)?;
         if let Some(id) = &request.id
-            && let Some(there) = engine.node.store.bulk_job(engine.tenant, id).await.map_err(unavailable)?
+            && let Some(there) = engine.node.store.bulk_job(engine.tenant, id).await?
         {
             return created_before(there, (&operation, &filter));
         }
@@ -182,9 +181,9 @@ impl Engine {
         };
         let limits = (BULK_JOBS_MAX, BULK_JOBS_KEPT);
         let _turn = engine.node.turns.writes.next(tenant).await;
-        let is_created = engine.node.store.create_bulk(new, limits, act).await.map_err(unavailable)?;
+        let is_created = engine.node.store.create_bulk(new, limits, act).await?;
         // Another request with this id may have come first.
-        let there = engine.node.store.bulk_job(tenant, &id).await.map_err(unavailable)?;
+        let there = engine.node.store.bulk_job(tenant, &id).await?;
         match (is_created, there) {
             (true, Some(job)) => {
                 engine.node.bulk_news.notify_one();

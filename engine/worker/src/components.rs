@@ -9,7 +9,7 @@ use cerebelum_sandbox::{InspectError, Inspected};
 use cerebelum_store::{Component, Place, Placing, Upload, Version};
 
 use crate::api::{ApiError, ComponentInfo};
-use crate::directory::{manifest_of, unavailable};
+use crate::directory::manifest_of;
 use crate::grants::{Granted, decide};
 use crate::metrics::result_of;
 use crate::removal::versions_of;
@@ -60,8 +60,8 @@ impl TenantEngine {
         let usage = self.node.usages.of(self.tenant);
         let _one = usage.storing.lock().await;
         for _ in 0..ATTEMPTS_MAX {
-            let uploads = self.node.store.uploads(self.tenant).await.map_err(unavailable)?;
-            let others = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+            let uploads = self.node.store.uploads(self.tenant).await?;
+            let others = self.node.store.components(self.tenant).await?;
             if !others.iter().any(|other| other.name == name && other.digest == inspected.digest) {
                 usage.admit_component(&others, bytes.len() as u64)?;
             }
@@ -96,7 +96,7 @@ impl TenantEngine {
             bytes: bytes.clone(),
             placing: Placing { place, granted: granted.text()?, uploads },
         };
-        self.node.store.keep_component(upload, self.act("Upload", name, told)).await.map_err(unavailable)
+        Ok(self.node.store.keep_component(upload, self.act("Upload", name, told)).await?)
     }
 
     /// A version that was just stored.
@@ -111,7 +111,7 @@ impl TenantEngine {
     /// # Errors
     /// When the database does not answer.
     pub async fn components(&self) -> Result<Vec<ComponentInfo>, ApiError> {
-        let all = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+        let all = self.node.store.components(self.tenant).await?;
         let mut granted = BTreeMap::new();
         let mut views = Vec::with_capacity(all.len());
         for component in &all {
@@ -142,8 +142,8 @@ impl TenantEngine {
             return Err(ApiError::Invalid(why));
         }
         for _ in 0..ATTEMPTS_MAX {
-            let uploads = self.node.store.uploads(self.tenant).await.map_err(unavailable)?;
-            let all = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+            let uploads = self.node.store.uploads(self.tenant).await?;
+            let all = self.node.store.components(self.tenant).await?;
             let found = versions_of(&all, name, Some(digits))?;
             let Some(&component) = found.first() else { break };
             let manifest = manifest_of(component).map_err(ApiError::Unavailable)?;
@@ -158,7 +158,7 @@ impl TenantEngine {
             let version = Version { tenant: self.tenant, name: name.to_owned(), digest: digest.clone() };
             let placing = Placing { place: Place::Current, granted: granted.text()?, uploads };
             let _turn = self.node.turns.writes.next(self.tenant).await;
-            if self.node.store.place_component(version, placing, act).await.map_err(unavailable)? {
+            if self.node.store.place_component(version, placing, act).await? {
                 return self.kept(name, &digest).await;
             }
         }

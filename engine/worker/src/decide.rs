@@ -4,7 +4,6 @@ use cerebelum_history::{Approval, Approvers, Digest, ExecutionId, Json, Message,
 use cerebelum_store::{Answer, AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, ExecutionKey};
 
 use crate::api::{ApiError, Decision};
-use crate::directory::unavailable;
 use crate::schema::{Input, Unfit};
 use crate::tenant_engine::TenantEngine;
 use crate::views;
@@ -75,7 +74,7 @@ impl TenantEngine {
             link: author.link,
         };
         let _turn = self.node.turns.writes.next(self.tenant).await;
-        match self.node.store.answer(answer, act).await.map_err(unavailable)? {
+        match self.node.store.answer(answer, act).await? {
             AnswerOutcome::Accepted(execution) => {
                 let waited_ms = self.node.clock.now().since(row.requested_at);
                 let wait = &self.node.metrics.outside.approval_wait;
@@ -115,16 +114,16 @@ impl TenantEngine {
     /// The question with this id, or the only open one of the execution with this id.
     pub(crate) async fn question(&self, id: &str) -> Result<ApprovalRow, ApiError> {
         let by_id = ApprovalFilter { id: Some(id.to_owned()), ..ApprovalFilter::default() };
-        let mut found = self.node.store.approvals(self.tenant, by_id).await.map_err(unavailable)?;
+        let mut found = self.node.store.approvals(self.tenant, by_id).await?;
         if let Some(row) = found.approvals.pop() {
             return Ok(row);
         }
         let key = self.key(id).map_err(|_| no_question(id))?;
-        if self.node.store.execution(&key).await.map_err(unavailable)?.is_none() {
+        if self.node.store.execution(&key).await?.is_none() {
             return Err(no_question(id));
         }
         let filter = ApprovalFilter { execution: Some(key.id), limit: QUESTIONS_MAX, ..ApprovalFilter::default() };
-        let mut rows = self.node.store.approvals(self.tenant, filter).await.map_err(unavailable)?.approvals;
+        let mut rows = self.node.store.approvals(self.tenant, filter).await?.approvals;
         let last = rows.first().cloned();
         rows.retain(|row| row.state == ApprovalState::Open);
         match (rows.len(), last) {

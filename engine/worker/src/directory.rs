@@ -240,18 +240,18 @@ impl Directory {
         (digest, workflow): (&Digest, &str),
     ) -> Result<Option<WorkflowInfo>, ApiError> {
         let find = |manifest: &Manifest| manifest.workflows.iter().find(|info| info.name == workflow).cloned();
-        let names = self.names(tenant).await.map_err(unavailable)?;
+        let names = self.names(tenant).await?;
         if let Some(named) = names.current.values().find(|named| named.digest == *digest) {
             return Ok(named.manifest().ok().and_then(find));
         }
-        let components = self.store.components(tenant).await.map_err(unavailable)?;
+        let components = self.store.components(tenant).await?;
         let component = components.iter().find(|component| component.digest == *digest);
         Ok(component.and_then(|component| find(&manifest_of(component).ok()?)))
     }
 
     /// Resolves the workflow of a start request.
     pub(crate) async fn workflow(&self, tenant: TenantId, name: &str) -> Result<ResolvedWorkflow, ApiError> {
-        let names = self.names(tenant).await.map_err(unavailable)?;
+        let names = self.names(tenant).await?;
         if let Some((component, workflow)) = name.rsplit_once('/') {
             let missing = || ApiError::NotFound(names.missing(component));
             let found = names.current.get(component).ok_or_else(missing)?.find(component, workflow)?;
@@ -294,31 +294,6 @@ pub(crate) struct ResolvedWorkflow {
 pub(crate) fn manifest_of(component: &Component) -> Result<Manifest, String> {
     serde_json::from_str(&component.manifest)
         .map_err(|e| format!("the stored manifest of component {} cannot be read: {e}", component.name))
-}
-
-/// Converts an error of the store into one for a client.
-pub(crate) fn unavailable(error: StoreError) -> ApiError {
-    // The database's own message is for the operator: it may contain hosts, tables and values.
-    match error {
-        StoreError::Unavailable(cause) => {
-            tracing::debug!(cause, "the database does not answer a client");
-            ApiError::Unavailable("the database does not answer: try again in a moment".to_owned())
-        }
-        StoreError::Rejected(cause) => {
-            tracing::debug!(cause, "the database rejects what a client asks for");
-            ApiError::Unavailable("the database takes too long for this: try again, or ask for less".to_owned())
-        }
-        StoreError::Unknown(cause) => {
-            tracing::debug!(cause, "a client is not told what became of a request");
-            let told = "the database did not say whether it committed: see what became of it before you try again";
-            ApiError::Unavailable(told.to_owned())
-        }
-        StoreError::Corrupt(cause) => {
-            ApiError::Unavailable(format!("{cause}: it has to be repaired, or restored from a backup"))
-        }
-        StoreError::Invalid(cause) => ApiError::Invalid(cause),
-        StoreError::Unusable(cause) => ApiError::Unavailable(cause),
-    }
 }
 
 fn declared(manifest: &Manifest, (name, is_step): (&str, bool)) -> Result<Target, Failure> {

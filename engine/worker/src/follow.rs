@@ -7,7 +7,6 @@ use futures::Stream;
 use tokio::sync::watch;
 
 use crate::api::{ApiError, ExecutionStatus, Summary};
-use crate::directory::unavailable;
 use crate::tenant_engine::{RECHECK, TenantEngine};
 use crate::views;
 use crate::watchers::WatchState;
@@ -74,7 +73,7 @@ impl Watcher {
     async fn changed(&mut self) -> Result<Option<Summary>, ApiError> {
         while let Some(Look { head, is_told }) = self.follower.next().await? {
             let Follower { engine, key, .. } = &self.follower;
-            let progress = engine.node.store.progress(key).await.map_err(unavailable)?;
+            let progress = engine.node.store.progress(key).await?;
             let summary = views::summary(&head);
             let seen = Some((head, progress));
             if is_told || self.last != seen {

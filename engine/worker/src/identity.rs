@@ -15,7 +15,6 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::quotas::{Bucket, Quotas};
 use crate::throttle::Throttle;
@@ -326,9 +325,9 @@ impl Engine {
     /// Whether there never was a token, asked of the database.
     pub(crate) async fn is_open_now(&self) -> Result<bool, ApiError> {
         let read_ms = self.node.runtime.boot_ms();
-        let has_tokens = self.node.store.has_tokens().await.map_err(unavailable)?;
+        let has_tokens = self.node.store.has_tokens().await?;
         if !has_tokens {
-            let tenants = self.node.store.tenants().await.map_err(unavailable)?;
+            let tenants = self.node.store.tenants().await?;
             for first in tenants.iter().filter(|tenant| tenant.id == TenantId::DEFAULT) {
                 self.node.usages.note(first.id, Quotas::parse(&first.quotas));
             }
@@ -368,7 +367,7 @@ impl Engine {
             return Ok(Some(caller));
         }
         let read_ms = self.node.runtime.boot_ms();
-        let found = self.node.store.find_token(&credential.id).await.map_err(unavailable)?;
+        let found = self.node.store.find_token(&credential.id).await?;
         let Some((token, tenant)) = found else {
             self.identities.known.lock().remove(&credential.id);
             return Ok(None);

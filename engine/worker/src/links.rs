@@ -10,7 +10,6 @@ use cerebelum_store::{Actor, Allowed, ApprovalLink, ApprovalState, FoundLink, Li
 
 use crate::api::{ApiError, ApprovalView, Decision};
 use crate::decide::{Author, approvers, asked_again, no_question, too_late};
-use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::identity::{Action, Caller, Role};
 use crate::tenancy::is_printable;
@@ -139,7 +138,7 @@ impl Engine {
         let outcome = format!("{} for {}", decisions(allowed).join(" or "), link.name);
         let act = engine.act("CreateApprovalLink", &row.id, outcome);
         let _turn = engine.node.turns.writes.next(engine.tenant).await;
-        match engine.node.store.create_link(link, LINKS_MAX, act).await.map_err(unavailable)? {
+        match engine.node.store.create_link(link, LINKS_MAX, act).await? {
             LinkOutcome::Created(link) => Ok(CreatedLink { view: view(link), token: URL_SAFE_NO_PAD.encode(secret) }),
             LinkOutcome::TooMany => Err(ApiError::Conflict(format!(
                 "links-max: approval `{0}` has {LINKS_MAX} open links: revoke some that are not needed, see `cerebelum approvals links {0}`",
@@ -158,7 +157,7 @@ impl Engine {
     pub async fn approval_links(&self, caller: &Caller, id: &str) -> Result<Vec<ApprovalLinkView>, ApiError> {
         caller.check(Action::Decide)?;
         let row = self.of(caller).question(id).await?;
-        let links = self.node.store.links(caller.tenant, &row.id).await.map_err(unavailable)?;
+        let links = self.node.store.links(caller.tenant, &row.id).await?;
         Ok(links.into_iter().map(view).collect())
     }
 
@@ -177,7 +176,7 @@ impl Engine {
         }
         let act = engine.act("RevokeApprovalLink", &row.id, link);
         let _turn = engine.node.turns.writes.next(engine.tenant).await;
-        let revoked = engine.node.store.revoke_link((engine.tenant, &row.id), link, act).await.map_err(unavailable)?;
+        let revoked = engine.node.store.revoke_link((engine.tenant, &row.id), link, act).await?;
         revoked.then_some(()).ok_or_else(none)
     }
 
@@ -256,7 +255,7 @@ impl Engine {
         if !self.admits_lookup() {
             return Err(ApiError::Quota("too many links are opened at the moment: try again in a minute".to_owned()));
         }
-        let found = self.node.store.find_link(&digest).await.map_err(unavailable)?.ok_or_else(unknown)?;
+        let found = self.node.store.find_link(&digest).await?.ok_or_else(unknown)?;
         Ok((digest, found))
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::identity::{Action, Caller};
 
@@ -30,7 +29,7 @@ impl Engine {
     pub async fn nodes(&self, caller: &Caller) -> Result<Vec<NodeView>, ApiError> {
         caller.check(Action::Metrics)?;
         let own = self.node.lease.incarnation();
-        let rows = self.node.store.nodes().await.map_err(unavailable)?;
+        let rows = self.node.store.nodes().await?;
         let view = |row: cerebelum_store::NodeRow| NodeView {
             name: row.name,
             incarnation: row.incarnation.0,

@@ -5,7 +5,6 @@ use cerebelum_store::{Command, ExecutionKey, ExecutionRow, State, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::identity::Action;
 use crate::tenant_engine::{TenantEngine, no_execution};
 use crate::verbs::{changed_meanwhile, conflict, send, signal};
@@ -165,7 +164,7 @@ impl TenantEngine {
         match operation {
             Operation::Cancel => {
                 Verb::Cancel.on(standing).map_err(conflict)?;
-                let at = self.node.store.now().await.map_err(unavailable)?;
+                let at = self.node.store.now().await?;
                 Ok(Plan::new([send(&Message::Cancel { at })], "asked"))
             }
             Operation::Terminate => {
@@ -212,7 +211,7 @@ impl TenantEngine {
             }
             Ok(Some(_)) => Ok(true),
             Err(StoreError::Corrupt(_)) => Ok(false),
-            Err(error) => Err(unavailable(error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -226,7 +225,7 @@ impl TenantEngine {
             let piece = restore::events(&*self.node.store, key, head.run, (from, to)).await;
             history.extend(piece.map_err(|error| match error {
                 StoreError::Corrupt(why) => conflict(key.id.as_str(), &format!("cannot be reopened: {why}")),
-                other => unavailable(other),
+                other => other.into(),
             })?);
             from = Position(to.0 + 1);
         }

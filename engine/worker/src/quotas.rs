@@ -8,7 +8,6 @@ use cerebelum_store::{Component, Store, TenantId};
 use parking_lot::Mutex;
 
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::storage::FullTenants;
 
 /// How many seconds' worth of a rate may be used at once.
@@ -205,7 +204,7 @@ impl Usage {
             let _one = self.counting.lock().await;
             if !self.has_room(max, now_ms)? {
                 let under_way = self.open.lock().under_way;
-                let counted = store.count_open(tenant, max).await.map_err(unavailable)?;
+                let counted = store.count_open(tenant, max).await?;
                 let mut open = self.open.lock();
                 (open.counted_ms, open.open) = (Some(now_ms), counted + under_way);
                 if open.open >= max {

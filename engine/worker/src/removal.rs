@@ -11,7 +11,6 @@ use cerebelum_history::{Digest, ExecutionId, Timestamp};
 use cerebelum_store::{Component, Removable, StoreError, Version};
 
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::node::Node;
 use crate::tenant_engine::TenantEngine;
 
@@ -36,14 +35,14 @@ pub(crate) async fn remove(
     (name, digest): (&str, Option<&str>),
 ) -> Result<Vec<Digest>, ApiError> {
     let (store, tenant) = (&*engine.node.store, engine.tenant);
-    let all = store.components(tenant).await.map_err(unavailable)?;
+    let all = store.components(tenant).await?;
     let mut versions = versions_of(&all, name, digest)?;
     for version in &versions {
         // A component that has another name as well is not deleted.
         let is_last_name = !all.iter().any(|other| other.digest == version.digest && other.name != name);
         if is_last_name {
             let limit = u32::try_from(USERS_SHOWN + 1).unwrap_or(u32::MAX);
-            let users = store.component_users(tenant, &version.digest, limit).await.map_err(unavailable)?;
+            let users = store.component_users(tenant, &version.digest, limit).await?;
             refuse_if_used(version, &users)?;
         }
     }
@@ -55,7 +54,7 @@ pub(crate) async fn remove(
         // If the version is gone already, another request has removed it.
         let act = engine.act("RemoveComponent", name.as_str(), digest.as_str());
         let _turn = engine.node.turns.writes.next(tenant).await;
-        store.remove_component(version, Removable::Any, act).await.map_err(unavailable)?;
+        store.remove_component(version, Removable::Any, act).await?;
         removed.push(digest.clone());
     }
     Ok(removed)

@@ -6,7 +6,6 @@ use cerebelum_store::{NewView, StoredView, ViewKey, ViewLimits};
 use serde::{Deserialize, Serialize};
 
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::execution_filter::ExecutionFilter;
 use crate::identity::{Action, Caller};
@@ -76,7 +75,7 @@ impl Engine {
         let limits = ViewLimits { of_owner: VIEWS_MAX, of_tenant: VIEWS_OF_TENANT_MAX };
         let act = self.act(caller, caller.tenant, ("SaveView", &key.name, whose(&key)));
         let _turn = self.node.turns.writes.next(caller.tenant).await;
-        if !self.node.store.save_view(new, limits, act).await.map_err(unavailable)? {
+        if !self.node.store.save_view(new, limits, act).await? {
             return Err(ApiError::Conflict(format!(
                 "there are as many views as there may be: {VIEWS_MAX} that are shared, {VIEWS_MAX} of each person, \
                  {VIEWS_OF_TENANT_MAX} of the tenant; delete one"
@@ -92,7 +91,7 @@ impl Engine {
     /// # Errors
     /// When the database does not answer.
     pub async fn views(&self, caller: &Caller) -> Result<Vec<SavedView>, ApiError> {
-        let stored = self.node.store.views(caller.tenant, caller.name.as_deref()).await.map_err(unavailable)?;
+        let stored = self.node.store.views(caller.tenant, caller.name.as_deref()).await?;
         Ok(stored.into_iter().filter_map(SavedView::read).collect())
     }
 
@@ -104,7 +103,7 @@ impl Engine {
         let key = key(caller, name, shared)?;
         let act = self.act(caller, caller.tenant, ("DeleteView", &key.name, whose(&key)));
         let _turn = self.node.turns.writes.next(caller.tenant).await;
-        match self.node.store.delete_view(key.clone(), act).await.map_err(unavailable)? {
+        match self.node.store.delete_view(key.clone(), act).await? {
             true => Ok(()),
             false => Err(no_view(&key)),
         }

@@ -4,7 +4,6 @@ use cerebelum_history::{Json, Timestamp};
 use cerebelum_store::{Egress, SecretChange, StoredSecret, Tenant};
 
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::fetch::is_host;
 use crate::identity::{Action, Caller};
@@ -86,7 +85,7 @@ impl Engine {
     pub async fn secrets(&self, caller: &Caller, of: Option<&str>) -> Result<Vec<SecretView>, ApiError> {
         caller.check(Action::Secrets)?;
         let of = self.tenant_of(caller, of).await?;
-        let stored = self.node.store.egress(of.id).await.map_err(unavailable)?;
+        let stored = self.node.store.egress(of.id).await?;
         let key = self.vault.key_of(of.id, &stored);
         let view = |secret: StoredSecret| SecretView {
             is_open: key.as_ref().is_some_and(|key| open(key, &secret).is_some()),
@@ -158,7 +157,7 @@ impl Engine {
         }
         let text = hosts.map(|hosts| Json::of(&hosts).to_string());
         let act = self.act(caller, caller.tenant, ("SetHosts", name, text.as_deref().unwrap_or("default")));
-        if !self.node.store.set_hosts(name, text, act).await.map_err(unavailable)? {
+        if !self.node.store.set_hosts(name, text, act).await? {
             return Err(no_tenant(name));
         }
         self.show_tenant(caller, name).await
@@ -173,12 +172,12 @@ impl Engine {
         mut change: impl FnMut(&Vault, &Egress) -> Result<SecretChange, ApiError>,
     ) -> Result<(), ApiError> {
         for _ in 0..ATTEMPTS_MAX {
-            let stored = self.node.store.egress(of.id).await.map_err(unavailable)?;
+            let stored = self.node.store.egress(of.id).await?;
             let change = change(&self.vault, &stored)?;
             let act = self.act(caller, of.id, what);
             let _turn = self.node.turns.writes.next(caller.tenant).await;
             let changed = self.node.store.change_secrets(of.id, stored.version, change, act);
-            if changed.await.map_err(unavailable)? {
+            if changed.await? {
                 return Ok(());
             }
         }

@@ -16,7 +16,6 @@ use cerebelum_store::{
 
 use crate::api::ApiError;
 use crate::appender::{CLAIM_LOST, NotWritten};
-use crate::directory::unavailable;
 use crate::env::Runtime;
 use crate::node::Node;
 
@@ -162,7 +161,7 @@ impl Node {
                 }
                 Err(NotWritten::Refused(AppendError::Exists)) => {
                     let existing = self.begun.submit(new.head.key.clone()).await.ok_or_else(stopping)?;
-                    match existing.map_err(unavailable)? {
+                    match existing? {
                         Some((row, _)) if row.seed == new.head.seed => return Ok(None),
                         Some(existing) => return Ok(Some(existing)),
                         // It was deleted a moment ago.
@@ -170,7 +169,7 @@ impl Node {
                     }
                 }
                 Err(CLAIM_LOST) => {}
-                Err(NotWritten::Rejected(cause)) => return Err(unavailable(StoreError::Rejected(cause))),
+                Err(NotWritten::Rejected(cause)) => return Err(StoreError::Rejected(cause).into()),
                 Err(NotWritten::Refused(_)) => {
                     let id = &new.head.key.id;
                     return Err(ApiError::Unavailable(format!(

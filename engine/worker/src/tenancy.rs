@@ -8,7 +8,6 @@ use cerebelum_history::Timestamp;
 use cerebelum_store::{Act, Actor, Store, StoreError, Tenant, TenantId, Token};
 
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::engine::Engine;
 use crate::identity::{Action, Caller, Credential, Role};
 use crate::quotas::{Quota, Quotas};
@@ -119,7 +118,7 @@ impl Engine {
             )));
         }
         let act = self.act(caller, caller.tenant, ("CreateTenant", name, "created"));
-        if self.node.store.create_tenant(name, act).await.map_err(unavailable)?.is_none() {
+        if self.node.store.create_tenant(name, act).await?.is_none() {
             return Err(ApiError::Conflict(format!("there is a tenant `{name}` already")));
         }
         Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
@@ -131,7 +130,7 @@ impl Engine {
     /// When the caller may not, or the database does not answer.
     pub async fn tenants(&self, caller: &Caller) -> Result<Vec<TenantView>, ApiError> {
         caller.check(Action::Tenants)?;
-        let tenants = self.node.store.tenants().await.map_err(unavailable)?;
+        let tenants = self.node.store.tenants().await?;
         Ok(tenants.into_iter().map(view_of_tenant).collect())
     }
 
@@ -149,7 +148,7 @@ impl Engine {
         }
         let outcome = if suspended { "suspended" } else { "suspension lifted" };
         let act = self.act(caller, caller.tenant, ("SuspendTenant", name, outcome));
-        self.node.store.suspend_tenant(name, suspended, act).await.map_err(unavailable)?;
+        self.node.store.suspend_tenant(name, suspended, act).await?;
         self.identities.distrust();
         Ok(view_of_tenant(tenant(&*self.node.store, name).await?))
     }
@@ -166,8 +165,7 @@ impl Engine {
             return Err(ApiError::Conflict("the tenant `default` manages the others and cannot be deleted".to_owned()));
         }
         let act = self.act(caller, caller.tenant, ("DeleteTenant", name, "begun"));
-        let is_marked =
-            found.deleted_at.is_some() || self.node.store.delete_tenant(name, act).await.map_err(unavailable)?;
+        let is_marked = found.deleted_at.is_some() || self.node.store.delete_tenant(name, act).await?;
         if !is_marked {
             return Err(ApiError::Conflict(format!(
                 "the tenant `{name}` is not suspended: `cerebelum tenant suspend {name}` first; its deletion takes all that it has"
@@ -185,12 +183,10 @@ impl Engine {
     pub async fn show_tenant(&self, caller: &Caller, name: &str) -> Result<TenantDetail, ApiError> {
         caller.check(Action::Tenants)?;
         let found = tenant(&*self.node.store, name).await?;
-        let (quotas, components) =
-            (Quotas::parse(&found.quotas), self.node.store.components(found.id).await.map_err(unavailable)?);
+        let (quotas, components) = (Quotas::parse(&found.quotas), self.node.store.components(found.id).await?);
         // As much as can be counted in a moment.
-        let open =
-            self.node.store.count_open(found.id, quotas.max(Quota::OpenExecutions)).await.map_err(unavailable)?;
-        let stored = self.node.store.stored_bytes().await.map_err(unavailable)?.remove(&found.id).unwrap_or(0);
+        let open = self.node.store.count_open(found.id, quotas.max(Quota::OpenExecutions)).await?;
+        let stored = self.node.store.stored_bytes().await?.remove(&found.id).unwrap_or(0);
         self.node.usages.full.note(found.id, stored, quotas.max(Quota::StoredBytes));
         let view = |quota: Quota| QuotaView {
             name: quota.name(),
@@ -204,7 +200,7 @@ impl Engine {
                 Quota::CallsPerSecond | Quota::StartsPerSecond | Quota::EgressBytesPerMinute => None,
             },
         };
-        let hosts = self.node.store.egress(found.id).await.map_err(unavailable)?.hosts;
+        let hosts = self.node.store.egress(found.id).await?.hosts;
         let hosts = hosts.map(|hosts| serde_json::from_str(&hosts).unwrap_or_default());
         Ok(TenantDetail { hosts, quotas: Quota::ALL.map(view).to_vec(), tenant: view_of_tenant(found) })
     }
@@ -241,7 +237,7 @@ impl Engine {
             }
             let text = serde_json::to_string(&stored).expect("names and numbers");
             let act = self.act(caller, caller.tenant, ("SetQuotas", name, &told));
-            if self.node.store.set_quotas(name, (&found.quotas, &text), act).await.map_err(unavailable)? {
+            if self.node.store.set_quotas(name, (&found.quotas, &text), act).await? {
                 self.node.usages.note(found.id, Quotas::parse(&text));
                 return self.show_tenant(caller, name).await;
             }
@@ -286,7 +282,7 @@ impl Engine {
     pub async fn tokens(&self, caller: &Caller, of: Option<&str>) -> Result<Vec<TokenView>, ApiError> {
         caller.check(Action::Tokens)?;
         let of = self.tenant_of(caller, of).await?;
-        let tokens = self.node.store.tokens(of.id).await.map_err(unavailable)?;
+        let tokens = self.node.store.tokens(of.id).await?;
         Ok(tokens.into_iter().map(|token| view_of_token(token, &of.name)).collect())
     }
 
@@ -299,7 +295,7 @@ impl Engine {
         let of = self.tenant_of(caller, of).await?;
         let act = self.act(caller, of.id, ("RevokeToken", id, "revoked"));
         let _turn = self.node.turns.writes.next(caller.tenant).await;
-        if !self.node.store.revoke_token(of.id, id, act).await.map_err(unavailable)? {
+        if !self.node.store.revoke_token(of.id, id, act).await? {
             let shown = id.escape_debug();
             return Err(ApiError::NotFound(format!(
                 "the tenant `{}` has no valid token `{shown}`: see `cerebelum token list`",
@@ -343,11 +339,11 @@ pub async fn create_token_in(database: &str, request: &TokenRequest) -> Result<C
         )));
     }
     let store = cerebelum_store::open_for(database, OFFLINE_LEASE).await.map_err(|error| match error {
-        StoreError::Unavailable(_) => unavailable(error),
+        StoreError::Unavailable(_) => error.into(),
         other => ApiError::Conflict(format!("{other}; a running engine creates tokens without --data and --database")),
     })?;
     let of = standing_tenant(&*store, request.tenant.as_deref().unwrap_or("default")).await?;
-    let now = store.now().await.map_err(unavailable)?;
+    let now = store.now().await?;
     create(&*store, of, request, (now, Arc::default())).await
 }
 
@@ -383,7 +379,7 @@ async fn create(
         object: token.id.clone(),
         outcome: format!("{role} {}", token.name),
     };
-    if !store.create_token(token.clone(), TOKENS_MAX, Some(act)).await.map_err(unavailable)? {
+    if !store.create_token(token.clone(), TOKENS_MAX, Some(act)).await? {
         return Err(ApiError::Conflict(format!(
             "tokens-max: the tenant `{}` has {TOKENS_MAX} tokens: revoke some that are not used",
             of.name
@@ -403,7 +399,7 @@ pub(crate) fn is_printable(name: &str) -> bool {
 }
 
 async fn tenant(store: &dyn Store, name: &str) -> Result<Tenant, ApiError> {
-    store.find_tenant(name).await.map_err(unavailable)?.ok_or_else(|| no_tenant(name))
+    store.find_tenant(name).await?.ok_or_else(|| no_tenant(name))
 }
 
 pub(crate) fn no_tenant(name: &str) -> ApiError {

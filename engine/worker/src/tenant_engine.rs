@@ -12,7 +12,7 @@ use cerebelum_store::{
 };
 
 use crate::api::{ApiError, ApprovalView, ApprovalsRequest, EventView, ExecutionStatus, ListRequest, LogView, Summary};
-use crate::directory::{manifest_of, unavailable};
+use crate::directory::manifest_of;
 use crate::identity::Role;
 use crate::node::Node;
 use crate::scheduler::Scheduler;
@@ -89,7 +89,7 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such execution, or the database does not answer.
     pub async fn status(&self, id: &str) -> Result<ExecutionStatus, ApiError> {
-        let whole = self.node.store.describe(&self.key(id)?).await.map_err(unavailable)?;
+        let whole = self.node.store.describe(&self.key(id)?).await?;
         views::status(whole.ok_or_else(|| no_execution(id))?)
     }
 
@@ -146,7 +146,7 @@ impl TenantEngine {
     pub async fn list(&self, request: ListRequest) -> Result<(Vec<Summary>, Option<String>), ApiError> {
         let limit = if request.limit == 0 { 100 } else { request.limit.min(1_000) };
         let filter = request.filter.for_store(request.cursor, limit);
-        let page = self.node.store.list(self.tenant, filter).await.map_err(unavailable)?;
+        let page = self.node.store.list(self.tenant, filter).await?;
         let summaries = page.executions.iter().map(views::summary).collect();
         Ok((summaries, page.cursor))
     }
@@ -158,7 +158,7 @@ impl TenantEngine {
     pub async fn children_by_status(&self, parents: &[&str], max: u32) -> Result<Vec<ChildCounts>, ApiError> {
         let parents = parents.iter().map(|id| Ok(self.key(id)?.id)).collect::<Result<_, ApiError>>()?;
         let _turn = self.node.turns.counts.next(self.tenant).await;
-        self.node.store.children_by_status(self.tenant, parents, max).await.map_err(unavailable)
+        Ok(self.node.store.children_by_status(self.tenant, parents, max).await?)
     }
 
     /// A page of the events after a position in an execution's run (the current one unless another is named). It is
@@ -183,8 +183,8 @@ impl TenantEngine {
         }
         let next = after.next();
         let part = HistoryPart::Page { from: next, bytes_max: HISTORY_PAGE_BYTES_MAX };
-        let page = self.node.store.history(&key, run, part).await.map_err(unavailable)?;
-        let mut events = restore::events_of(&page).map_err(unavailable)?;
+        let page = self.node.store.history(&key, run, part).await?;
+        let mut events = restore::events_of(&page)?;
         // The chunk of the first wanted event may begin with earlier events.
         let told = page.first().map_or(0, |chunk| next.0.saturating_sub(chunk.first.0));
         let told = usize::try_from(told).unwrap_or(usize::MAX).min(events.len());
@@ -264,7 +264,7 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such workflow, or the database does not answer.
     pub async fn workflow(&self, component: &str, workflow: &str) -> Result<WorkflowInfo, ApiError> {
-        let components = self.node.store.components(self.tenant).await.map_err(unavailable)?;
+        let components = self.node.store.components(self.tenant).await?;
         let current = components.iter().find(|of| of.current && of.name == component);
         let manifest = current.map(manifest_of).transpose().map_err(ApiError::Unavailable)?;
         let found = manifest.and_then(|manifest| manifest.workflows.into_iter().find(|of| of.name == workflow));
@@ -279,7 +279,7 @@ impl TenantEngine {
     /// When there is no such execution, or the database does not answer.
     pub async fn logs(&self, id: &str, after: i64) -> Result<Vec<LogView>, ApiError> {
         let key = self.existing(id).await?;
-        let rows = self.node.store.logs(&key, after, LINES_PER_PAGE).await.map_err(unavailable)?;
+        let rows = self.node.store.logs(&key, after, LINES_PER_PAGE).await?;
         Ok(rows.into_iter().map(views::log).collect())
     }
 
@@ -294,7 +294,7 @@ impl TenantEngine {
         };
         let limit = if request.limit == 0 { APPROVALS_PAGE } else { request.limit };
         let filter = ApprovalFilter { id: None, execution, cursor: request.cursor, limit };
-        let page = self.node.store.approvals(self.tenant, filter).await.map_err(unavailable)?;
+        let page = self.node.store.approvals(self.tenant, filter).await?;
         // An unreadable question does not hide the others.
         let approvals = page.approvals.into_iter().filter_map(|row| views::approval(row).ok());
         Ok((approvals.collect(), page.cursor))
@@ -307,7 +307,7 @@ impl TenantEngine {
 
     /// The row of an execution that exists.
     pub(crate) async fn head(&self, key: &ExecutionKey) -> Result<ExecutionRow, ApiError> {
-        let head = self.node.store.execution(key).await.map_err(unavailable)?;
+        let head = self.node.store.execution(key).await?;
         head.ok_or_else(|| no_execution(key.id.as_str()))
     }
 

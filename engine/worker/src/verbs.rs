@@ -11,7 +11,7 @@ use cerebelum_store::{Act, Chunk, Command, ExecutionKey, ExecutionRow};
 
 use crate::api::{ApiError, StartRequest, Summary};
 use crate::commit::Ack;
-use crate::directory::{ResolvedWorkflow, unavailable};
+use crate::directory::ResolvedWorkflow;
 use crate::metrics::{START_AHEAD, START_STORED, result_of};
 use crate::schema::Unfit;
 use crate::start_command::{StartCommand, fresh_seed, stopping};
@@ -60,13 +60,9 @@ impl TenantEngine {
         // memory.
         if request.id.is_some() {
             let key = ExecutionKey { tenant: self.tenant, id: command.identity.id.clone() };
-            let there = self.node.begun.submit(key).await.ok_or_else(stopping)?.map_err(unavailable)?;
+            let there = self.node.begun.submit(key).await.ok_or_else(stopping)??;
             if let Some((existing, first)) = there {
-                return started_before(
-                    existing,
-                    &first.map_err(unavailable)?,
-                    (&command.identity.workflow, &command.input),
-                );
+                return started_before(existing, &first?, (&command.identity.workflow, &command.input));
             }
         }
         self.node.usages.full.admit(self.tenant)?;
@@ -111,9 +107,7 @@ impl TenantEngine {
                 }
                 Ok(summary)
             }
-            Some((existing, first)) => {
-                started_before(existing, &first.map_err(unavailable)?, (&command.identity.workflow, &command.input))
-            }
+            Some((existing, first)) => started_before(existing, &first?, (&command.identity.workflow, &command.input)),
         }
     }
 
@@ -173,7 +167,7 @@ impl TenantEngine {
         act: Option<Act>,
     ) -> Result<bool, ApiError> {
         let _turn = self.node.turns.writes.next(self.tenant).await;
-        self.node.store.command(key, command, act).await.map_err(unavailable)
+        Ok(self.node.store.command(key, command, act).await?)
     }
 
     /// Checks that the execution's inbox has room for another message.
@@ -185,7 +179,7 @@ impl TenantEngine {
         }
         // Counting a full inbox is as expensive as writing to it.
         let _turn = self.node.turns.writes.next(self.tenant).await;
-        let (messages, bytes) = self.node.store.unread(key).await.map_err(unavailable)?;
+        let (messages, bytes) = self.node.store.unread(key).await?;
         check_inbox(messages, bytes).map_err(|why| {
             full.remember(key, now_ms, &why);
             refused(why)
@@ -225,7 +219,7 @@ fn started_before(
     first: &Chunk,
     (workflow, input): (&str, &Json),
 ) -> Result<Summary, ApiError> {
-    let events = restore::decode(first).map_err(unavailable)?;
+    let events = restore::decode(first)?;
     let is_same =
         existing.workflow == workflow && views::input(&events).is_some_and(|theirs| theirs.means_the_same(input));
     if is_same {

@@ -13,7 +13,6 @@ use crate::api::{
     ApiError, ApprovalView, ComponentInfo, EventView, ExecutionStatus, LogView, ProgressView, StepView, Summary,
     WaitingOn,
 };
-use crate::directory::unavailable;
 use crate::grants::{Granted, capabilities};
 use crate::restore;
 use crate::traces::trace_ids;
@@ -114,7 +113,7 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<ExecutionStatus, ApiError
             failure = Some(Failure::new("corrupt-history", cause));
             Vec::new()
         }
-        read => read.map_err(unavailable)?,
+        read => read?,
     };
     let open = restore::open_calls(&calls).unwrap_or_default();
     let lines = steps(&history, &open);

@@ -9,7 +9,6 @@ use cerebelum_store::{
 
 use super::parts;
 use crate::api::ApiError;
-use crate::directory::unavailable;
 use crate::execution_filter::ExecutionFilter;
 use crate::operations::Operation;
 use crate::tenant_engine::TenantEngine;
@@ -100,7 +99,7 @@ async fn turn(engine: &TenantEngine, (tenant, id): (TenantId, &str), tries: u32)
     let took = || Duration::from_millis(runtime.boot_ms() - began_ms);
     let mut has_more = true;
     while has_more && touched < STEP && took() < TURN {
-        let job = engine.node.store.bulk_job(tenant, id).await.map_err(unavailable)?;
+        let job = engine.node.store.bulk_job(tenant, id).await?;
         let Some(job) = job.filter(|job| job.ended_at.is_none()) else { return Ok(false) };
         let engine = TenantEngine { tenant, actor: job.asked.actor.clone(), ..engine.clone() };
         has_more = match parts(&job) {
@@ -140,7 +139,7 @@ async fn step(
     };
     if limit > 0 {
         let filter = filter.for_store(Some(job.cursor.clone()), limit);
-        let page = engine.node.store.list(engine.tenant, filter).await.map_err(unavailable)?;
+        let page = engine.node.store.list(engine.tenant, filter).await?;
         let is_last = u64::try_from(page.executions.len()).unwrap_or(u64::MAX) >= left;
         step.to = page.cursor.filter(|_| !is_last);
         for head in page.executions {
@@ -148,7 +147,7 @@ async fn step(
         }
     }
     let has_more = step.to.is_some();
-    Ok((carry_out(engine, step).await.map_err(unavailable)?, has_more))
+    Ok((carry_out(engine, step).await?, has_more))
 }
 
 /// Adds an execution to a step.
