@@ -69,6 +69,10 @@ struct Watcher {
 }
 
 impl Watcher {
+    fn new(engine: &TenantEngine, id: &str) -> Result<Self, ApiError> {
+        Ok(Self { follower: Follower::new(engine, id)?, last: None })
+    }
+
     /// The list entry after the next change, reported or found; none after the execution has ended.
     async fn changed(&mut self) -> Result<Option<Summary>, ApiError> {
         while let Some(Look { head, is_told }) = self.follower.next().await? {
@@ -103,45 +107,28 @@ impl TenantEngine {
     /// An execution's list entry: now, after each change (several at once count as one), and every second, until it has
     /// ended. Its history is not read.
     pub fn follow(&self, id: &str) -> impl Stream<Item = Result<Summary, ApiError>> + Send + use<> {
-        futures::stream::unfold(Some(Follower::new(self, id)), |state| async move {
-            match state? {
-                Err(refused) => Some((Err(refused), None)),
-                Ok(mut follower) => {
-                    let look = follower.next().await.transpose()?;
-                    let goes_on = look.is_ok().then_some(Ok(follower));
-                    Some((look.map(|look| views::summary(&look.head)), goes_on))
-                }
-            }
+        futures::stream::try_unfold(Follower::new(self, id), |follower| async move {
+            let mut follower = follower?;
+            let look = follower.next().await?;
+            Ok(look.map(|look| (views::summary(&look.head), Ok(follower))))
         })
     }
 
     /// An execution's list entry now and after each change (several at once count as one), until the execution has ended.
     pub fn changes(&self, id: &str) -> impl Stream<Item = Result<Summary, ApiError>> + Send + use<> {
-        let watcher = Follower::new(self, id).map(|follower| Watcher { follower, last: None });
-        futures::stream::unfold(Some(watcher), |state| async move {
-            match state? {
-                Err(refused) => Some((Err(refused), None)),
-                Ok(mut watcher) => {
-                    let summary = watcher.changed().await.transpose()?;
-                    let goes_on = summary.is_ok().then_some(Ok(watcher));
-                    Some((summary, goes_on))
-                }
-            }
+        futures::stream::try_unfold(Watcher::new(self, id), |watcher| async move {
+            let mut watcher = watcher?;
+            let summary = watcher.changed().await?;
+            Ok(summary.map(|summary| (summary, Ok(watcher))))
         })
     }
 
     /// The status now and after each change (several at once count as one), until the execution has ended.
     pub fn watch(&self, id: &str) -> impl Stream<Item = Result<ExecutionStatus, ApiError>> + Send + use<> {
-        let watcher = Follower::new(self, id).map(|follower| Watcher { follower, last: None });
-        futures::stream::unfold(Some(watcher), |state| async move {
-            match state? {
-                Err(refused) => Some((Err(refused), None)),
-                Ok(mut watcher) => {
-                    let status = watcher.next().await.transpose()?;
-                    let goes_on = status.is_ok().then_some(Ok(watcher));
-                    Some((status, goes_on))
-                }
-            }
+        futures::stream::try_unfold(Watcher::new(self, id), |watcher| async move {
+            let mut watcher = watcher?;
+            let status = watcher.next().await?;
+            Ok(status.map(|status| (status, Ok(watcher))))
         })
     }
 }
