@@ -14,7 +14,7 @@ use crate::Config;
 use crate::api::{ApiError, OpenError};
 use crate::env::{Env, Running, ThisRuntime};
 use crate::fetch::Fetcher;
-use crate::identity::{Caller, Identities, Role};
+use crate::identity::{Caller, Identities};
 use crate::lease::NodeName;
 use crate::metrics::Measured;
 use crate::node::Node;
@@ -123,24 +123,24 @@ impl Engine {
         if runtime.poll_clock().is_some() {
             running.push(core("lag", |scheduler| keep_measuring_lag(scheduler).boxed()));
         }
-        let checker = Arc::new(Checker::new());
-        let bulk = TenantEngine {
-            node: node.clone(),
-            scheduler: scheduler.clone(),
-            checker: checker.clone(),
-            tenant: TenantId::DEFAULT,
-            actor: Arc::default(),
-            role: Role::Admin,
-            span: None,
+        let engine = Self {
+            node,
+            scheduler,
+            checker: Arc::new(Checker::new()),
+            identities: Arc::default(),
+            vault,
+            supervisor: supervisor.clone(),
+            running: Arc::default(),
+            _name: Arc::new(name),
         };
+        let bulk = engine.of(&Caller::of_open_engine());
         running.push(runtime.run(supervisor.clone().keep("bulk", move || crate::bulk::keep_working(bulk.clone()))));
-        if let Some(traces) = node.traces.clone() {
+        if let Some(traces) = engine.node.traces.clone() {
             let exporting = move || traces.clone().keep_exporting();
-            running.push(runtime.run(supervisor.clone().keep_dispensable("traces", exporting)));
+            running.push(runtime.run(supervisor.keep_dispensable("traces", exporting)));
         }
-        let running = Arc::new(tokio::sync::Mutex::new(running));
-        let identities = Arc::default();
-        Ok(Self { node, scheduler, checker, identities, vault, supervisor, running, _name: Arc::new(name) })
+        *engine.running.lock().await = running;
+        Ok(engine)
     }
 
     /// Stops the engine: nothing new begins, and claims are given back so that another node can go on at once.

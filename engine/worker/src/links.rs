@@ -1,19 +1,17 @@
 //! Links with which people answer questions without a token of their own: the secret in the link is the credential.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cerebelum_history::{APPROVER_BYTES_MAX, Digest, ExecutionId, Json, Timestamp};
-use cerebelum_store::{Actor, Allowed, ApprovalLink, ApprovalState, FoundLink, LinkOutcome, NewLink};
+use cerebelum_store::{Allowed, ApprovalLink, ApprovalState, FoundLink, LinkOutcome, NewLink};
 
 use crate::api::{ApiError, ApprovalView, Decision};
 use crate::decide::{Author, approvers, asked_again, no_question, too_late};
 use crate::engine::Engine;
 use crate::identity::{Action, Caller, Role};
 use crate::tenancy::is_printable;
-use crate::tenant_engine::TenantEngine;
 use crate::views;
 
 /// Where the page of a link is: its token follows.
@@ -226,19 +224,18 @@ impl Engine {
         if !decisions(link.allowed).contains(&wanted) {
             return Err(ApiError::Forbidden(format!("this link does not allow to {wanted}")));
         }
-        let address = address.map(|address| address.to_canonical().to_string());
-        let actor = Actor { name: Some(link.name.clone()), token: Some(format!("link-{}", link.id())), address };
         let note = link.created_by.as_ref().map_or_else(String::new, |creator| format!(", by a link of {creator}"));
-        let engine = TenantEngine {
-            node: self.node.clone(),
-            scheduler: self.scheduler.clone(),
-            checker: self.checker.clone(),
+        let caller = Caller {
             tenant,
-            actor: Arc::new(actor),
+            tenant_name: String::new(),
             role: Role::Approver,
+            name: Some(link.name.clone()),
+            token: Some(format!("link-{}", link.id())),
+            address,
             span: None,
         };
-        engine.answer(question, Author { by: &link.name, note, link: Some(digest) }, decision).await
+        let author = Author { by: &link.name, note, link: Some(digest) };
+        self.of(&caller).answer(question, author, decision).await
     }
 
     /// Counts a look-up of a link, if there may be one more.
