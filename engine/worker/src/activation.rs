@@ -20,7 +20,7 @@ use crate::guests::Guests;
 use crate::inbox::{self, Inbox};
 use crate::metrics::{REPLAY_EVICTED, REPLAY_LOADED, WAKE_TIMER};
 use crate::node::Node;
-use crate::record::{Recorder, awaits_batch};
+use crate::record::{awaits_batch, record};
 use crate::requests::Requests;
 use crate::restore;
 use crate::run_ahead::RunAheadLimit;
@@ -119,8 +119,7 @@ impl Activation {
 
     /// Records what the guests asked for.
     async fn record(&mut self) -> Result<(), ActivationError> {
-        let (tenant, execution) = (self.log.key().tenant, &mut self.execution);
-        Recorder { node: &self.node, tenant, execution }.record(&mut self.guests).await?;
+        record(&self.node, (self.log.key().tenant, &mut self.execution), &mut self.guests).await?;
         self.account();
         Ok(())
     }

@@ -164,16 +164,6 @@ impl TenantEngine {
         }
         Err(too_many())
     }
-
-    /// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`. Returns
-    /// their digests.
-    ///
-    /// # Errors
-    /// When there is no such component or version, an execution may still need one of them, or the database does not
-    /// answer.
-    pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
-        crate::removal::remove(self, (name, digest)).await
-    }
 }
 
 /// The name of an upload: the one that was given, or that of the file.

@@ -1,6 +1,6 @@
 //! Records the requests of guests, a bounded number at a time, so that no round takes long and no batch is huge.
 
-use cerebelum_history::{Execution, Request, Scope};
+use cerebelum_history::Execution;
 use cerebelum_store::TenantId;
 
 use crate::activation_error::ActivationError;
@@ -27,50 +27,42 @@ fn batch_is_full(execution: &Execution) -> bool {
     execution.untaken() >= BATCH_EVENTS_MAX || is_far_ahead(execution)
 }
 
-/// Records requests of guests.
-pub(crate) struct Recorder<'a> {
-    pub(crate) node: &'a Node,
-    pub(crate) tenant: TenantId,
-    pub(crate) execution: &'a mut Execution,
-}
-
-impl Recorder<'_> {
-    /// Records the requests of guests, one guest after the other, up to the limit of a round.
-    pub(crate) async fn record(&mut self, guests: &mut Guests) -> Result<(), ActivationError> {
-        let mut left = ROUND_REQUESTS_MAX;
-        while left > 0 && may_record(guests, self.execution) {
-            let Some(mut pending) = guests.next_pending() else { break };
-            while left > 0 && !is_far_ahead(self.execution) {
-                let Some(request) = pending.requests.next() else { break };
-                left -= 1;
-                self.record_one(&pending.scope, request).await?;
-            }
-            if !pending.requests.as_slice().is_empty() {
-                guests.put_back(pending);
-                continue;
-            }
-            left = left.saturating_sub(1);
-            let PendingRequests { scope, guest, end, .. } = pending;
-            match (end, guest) {
-                (Some(result), _) => self.execution.ended(&scope, result, self.node.clock.moment())?,
-                (None, Some(guest)) => {
-                    let repeats = (self.execution.calls_of(&scope), self.execution.waits_durably(&scope));
-                    guests.keep(scope.clone(), guest, repeats);
-                    self.execution.quiescent(&scope);
+/// Records the requests of guests, one guest after the other, up to the limit of a round.
+pub(crate) async fn record(
+    node: &Node,
+    (tenant, execution): (TenantId, &mut Execution),
+    guests: &mut Guests,
+) -> Result<(), ActivationError> {
+    let mut left = ROUND_REQUESTS_MAX;
+    while left > 0 && may_record(guests, execution) {
+        let Some(mut pending) = guests.next_pending() else { break };
+        while left > 0 && !is_far_ahead(execution) {
+            let Some(request) = pending.requests.next() else { break };
+            left -= 1;
+            let target = match execution.needs_target(&pending.scope, &request) {
+                Some(named) => {
+                    let from = execution.component(&pending.scope).clone();
+                    Some(node.directory.target(tenant, &from, named).await?)
                 }
-                (None, None) => {}
+                None => None,
+            };
+            execution.request(&pending.scope, request, target, node.clock.moment())?;
+        }
+        if !pending.requests.as_slice().is_empty() {
+            guests.put_back(pending);
+            continue;
+        }
+        left = left.saturating_sub(1);
+        let PendingRequests { scope, guest, end, .. } = pending;
+        match (end, guest) {
+            (Some(result), _) => execution.ended(&scope, result, node.clock.moment())?,
+            (None, Some(guest)) => {
+                let repeats = (execution.calls_of(&scope), execution.waits_durably(&scope));
+                guests.keep(scope.clone(), guest, repeats);
+                execution.quiescent(&scope);
             }
+            (None, None) => {}
         }
-        Ok(())
     }
-
-    async fn record_one(&mut self, scope: &Scope, request: Request) -> Result<(), ActivationError> {
-        let mut target = None;
-        if let Some(named) = self.execution.needs_target(scope, &request) {
-            let from = self.execution.component(scope).clone();
-            target = Some(self.node.directory.target(self.tenant, &from, named).await?);
-        }
-        self.execution.request(scope, request, target, self.node.clock.moment())?;
-        Ok(())
-    }
+    Ok(())
 }

@@ -29,35 +29,39 @@ const PAUSE_FACTOR: u32 = 9;
 /// The longest time between two searches for versions that are old enough.
 const LOOK_MAX: Duration = Duration::from_secs(600);
 
-/// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`.
-pub(crate) async fn remove(
-    engine: &TenantEngine,
-    (name, digest): (&str, Option<&str>),
-) -> Result<Vec<Digest>, ApiError> {
-    let (store, tenant) = (&*engine.node.store, engine.tenant);
-    let all = store.components(tenant).await?;
-    let mut versions = versions_of(&all, name, digest)?;
-    for version in &versions {
-        // A component that has another name as well is not deleted.
-        let is_last_name = !all.iter().any(|other| other.digest == version.digest && other.name != name);
-        if is_last_name {
-            let limit = u32::try_from(USERS_SHOWN + 1).unwrap_or(u32::MAX);
-            let users = store.component_users(tenant, &version.digest, limit).await?;
-            refuse_if_used(version, &users)?;
+impl TenantEngine {
+    /// Removes versions of a component: all versions of a name, or the one whose digest begins with `digest`. Returns
+    /// their digests.
+    ///
+    /// # Errors
+    /// When there is no such component or version, an execution may still need one of them, or the database does not
+    /// answer.
+    pub async fn remove_component(&self, name: &str, digest: Option<&str>) -> Result<Vec<Digest>, ApiError> {
+        let (store, tenant) = (&*self.node.store, self.tenant);
+        let all = store.components(tenant).await?;
+        let mut versions = versions_of(&all, name, digest)?;
+        for version in &versions {
+            // A component that has another name as well is not deleted.
+            let is_last_name = !all.iter().any(|other| other.digest == version.digest && other.name != name);
+            if is_last_name {
+                let limit = u32::try_from(USERS_SHOWN + 1).unwrap_or(u32::MAX);
+                let users = store.component_users(tenant, &version.digest, limit).await?;
+                refuse_if_used(version, &users)?;
+            }
         }
+        // The current version is removed last: as long as the name exists, it refers to that version.
+        versions.sort_by_key(|version| version.current);
+        let mut removed = Vec::new();
+        for Component { name, digest, .. } in versions {
+            let version = Version { tenant, name: name.clone(), digest: digest.clone() };
+            // If the version is gone already, another request has removed it.
+            let act = self.act("RemoveComponent", name.as_str(), digest.as_str());
+            let _turn = self.node.turns.writes.next(tenant).await;
+            store.remove_component(version, Removable::Any, act).await?;
+            removed.push(digest.clone());
+        }
+        Ok(removed)
     }
-    // The current version is removed last: as long as the name exists, it refers to that version.
-    versions.sort_by_key(|version| version.current);
-    let mut removed = Vec::new();
-    for Component { name, digest, .. } in versions {
-        let version = Version { tenant, name: name.clone(), digest: digest.clone() };
-        // If the version is gone already, another request has removed it.
-        let act = engine.act("RemoveComponent", name.as_str(), digest.as_str());
-        let _turn = engine.node.turns.writes.next(tenant).await;
-        store.remove_component(version, Removable::Any, act).await?;
-        removed.push(digest.clone());
-    }
-    Ok(removed)
 }
 
 /// Drops unused programs from memory, forever.
