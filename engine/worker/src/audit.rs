@@ -48,8 +48,7 @@ impl Engine {
         caller: &Caller,
         request: AuditRequest,
     ) -> Result<(Vec<AuditRow>, Option<String>), ApiError> {
-        caller.check(Action::Audit)?;
-        let of = self.tenant_of(caller, request.tenant.as_deref()).await?;
+        let of = self.tenant_of(caller, Action::Audit, request.tenant.as_deref()).await?;
         let AuditRequest { operation, caller, object, last_ms, cursor, limit, .. } = request;
         let since = last_ms.map(|last_ms| Timestamp(self.node.clock.now().0.saturating_sub(last_ms)));
         let limit = if limit == 0 { PAGE } else { limit };

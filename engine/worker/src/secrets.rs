@@ -50,8 +50,7 @@ impl Engine {
         (name, value): (&str, &str),
         hosts: &[String],
     ) -> Result<SecretView, ApiError> {
-        caller.check(Action::Secrets)?;
-        let of = self.tenant_of(caller, of).await?;
+        let of = self.tenant_of(caller, Action::Secrets, of).await?;
         check_secret(name, value, hosts)?;
         let hosts = Json::of(&hosts).to_string();
         let change = |vault: &Vault, stored: &Egress| {
@@ -83,8 +82,7 @@ impl Engine {
     /// # Errors
     /// When the caller may not, there is no such tenant, or the database does not answer.
     pub async fn secrets(&self, caller: &Caller, of: Option<&str>) -> Result<Vec<SecretView>, ApiError> {
-        caller.check(Action::Secrets)?;
-        let of = self.tenant_of(caller, of).await?;
+        let of = self.tenant_of(caller, Action::Secrets, of).await?;
         let stored = self.node.store.egress(of.id).await?;
         let key = self.vault.key_of(of.id, &stored);
         let view = |secret: StoredSecret| SecretView {
@@ -102,8 +100,7 @@ impl Engine {
     /// # Errors
     /// When the caller may not, there is no such secret, or the database does not answer.
     pub async fn delete_secret(&self, caller: &Caller, of: Option<&str>, name: &str) -> Result<(), ApiError> {
-        caller.check(Action::Secrets)?;
-        let of = self.tenant_of(caller, of).await?;
+        let of = self.tenant_of(caller, Action::Secrets, of).await?;
         let change = |_: &Vault, stored: &Egress| match stored.secrets.iter().any(|secret| secret.name == name) {
             true => Ok(SecretChange::Delete(name.to_owned())),
             false => {
@@ -122,8 +119,7 @@ impl Engine {
     /// # Errors
     /// When the caller may not, the engine lacks a key, or the database does not answer.
     pub async fn rotate_secrets_key(&self, caller: &Caller, of: Option<&str>) -> Result<usize, ApiError> {
-        caller.check(Action::Secrets)?;
-        let of = self.tenant_of(caller, of).await?;
+        let of = self.tenant_of(caller, Action::Secrets, of).await?;
         let mut count = 0;
         let change = |vault: &Vault, stored: &Egress| {
             let (new, sealed_key) = vault.new_key(of.id).ok_or_else(|| unopened(vault))?;

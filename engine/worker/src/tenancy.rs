@@ -251,8 +251,7 @@ impl Engine {
     /// When the caller may not, the request is not valid, the tenant has too many tokens, or the database does not
     /// answer.
     pub async fn create_token(&self, caller: &Caller, request: TokenRequest) -> Result<CreatedToken, ApiError> {
-        caller.check(Action::Tokens)?;
-        let of = self.tenant_of(caller, request.tenant.as_deref()).await?;
+        let of = self.tenant_of(caller, Action::Tokens, request.tenant.as_deref()).await?;
         let is_first = self.is_open_now().await?;
         if !is_first && caller.token.is_none() {
             return Err(ApiError::Unauthenticated("another token came first: the engine is closed now".to_owned()));
@@ -280,8 +279,7 @@ impl Engine {
     /// # Errors
     /// When the caller may not, there is no such tenant, or the database does not answer.
     pub async fn tokens(&self, caller: &Caller, of: Option<&str>) -> Result<Vec<TokenView>, ApiError> {
-        caller.check(Action::Tokens)?;
-        let of = self.tenant_of(caller, of).await?;
+        let of = self.tenant_of(caller, Action::Tokens, of).await?;
         let tokens = self.node.store.tokens(of.id).await?;
         Ok(tokens.into_iter().map(|token| view_of_token(token, &of.name)).collect())
     }
@@ -291,8 +289,7 @@ impl Engine {
     /// # Errors
     /// When the caller may not, there is no such token, or the database does not answer.
     pub async fn revoke_token(&self, caller: &Caller, of: Option<&str>, id: &str) -> Result<(), ApiError> {
-        caller.check(Action::Tokens)?;
-        let of = self.tenant_of(caller, of).await?;
+        let of = self.tenant_of(caller, Action::Tokens, of).await?;
         let act = self.act(caller, of.id, ("RevokeToken", id, "revoked"));
         let _turn = self.node.turns.writes.next(caller.tenant).await;
         if !self.node.store.revoke_token(of.id, id, act).await? {
@@ -317,8 +314,14 @@ impl Engine {
         self.of(caller).act(operation, object, outcome).map(|act| Act { tenant, ..act })
     }
 
-    /// The tenant with this name, as far as the caller may manage it; by default the caller's own.
-    pub(crate) async fn tenant_of(&self, caller: &Caller, name: Option<&str>) -> Result<Tenant, ApiError> {
+    /// The tenant with this name, if the caller may do this there; by default the caller's own.
+    pub(crate) async fn tenant_of(
+        &self,
+        caller: &Caller,
+        action: Action,
+        name: Option<&str>,
+    ) -> Result<Tenant, ApiError> {
+        caller.check(action)?;
         let name = name.unwrap_or(&caller.tenant_name);
         if name != caller.tenant_name {
             caller.check(Action::Tenants)?;
