@@ -50,7 +50,7 @@ impl Engine {
     ) -> Result<(Vec<AuditRow>, Option<String>), ApiError> {
         let of = self.tenant_of(caller, Action::Audit, request.tenant.as_deref()).await?;
         let AuditRequest { operation, caller, object, last_ms, cursor, limit, .. } = request;
-        let since = last_ms.map(|last_ms| Timestamp(self.node.clock.now().0.saturating_sub(last_ms)));
+        let since = last_ms.map(|last_ms| self.node.clock.ago(Duration::from_millis(last_ms)));
         let limit = if limit == 0 { PAGE } else { limit };
         let filter = AuditFilter { operation, caller, object, since, cursor, limit };
         let page = self.node.store.acts(of.id, filter).await?;
@@ -77,11 +77,9 @@ impl Engine {
 
 /// Deletes acts that are older than `keep_audit`, tenant by tenant, forever.
 pub(crate) async fn keep_deleting(node: Arc<Node>) {
-    let keep_ms = u64::try_from(node.config.keep_audit.as_millis()).unwrap_or(u64::MAX);
     let mut pace = Pace::default();
     loop {
-        let before = Timestamp(node.clock.now().0.saturating_sub(keep_ms));
-        if let Err(error) = delete_before(&node, before, &mut pace).await {
+        if let Err(error) = delete_before(&node, node.clock.ago(node.config.keep_audit), &mut pace).await {
             tracing::warn!(%error, "cannot delete old acts");
         }
         node.runtime.sleep(INTERVAL.min(node.config.keep_audit)).await;

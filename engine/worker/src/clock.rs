@@ -17,10 +17,14 @@ pub(crate) struct Clock {
     latest: AtomicU64,
 }
 
+/// A duration in milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Milliseconds since 1970 by this machine's wall clock. For names only, never for decisions.
 pub(crate) fn wall_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    millis(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default())
 }
 
 impl Clock {
@@ -46,6 +50,11 @@ impl Clock {
     pub(crate) fn now(&self) -> Timestamp {
         let now = self.boot_ms() + self.offset_ms.load(Ordering::Relaxed);
         Timestamp(self.latest.fetch_max(now, Ordering::Relaxed).max(now))
+    }
+
+    /// The time so long ago.
+    pub(crate) fn ago(&self, age: Duration) -> Timestamp {
+        Timestamp(self.now().0.saturating_sub(millis(age)))
     }
 
     /// The current time, with a random number.

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::activation_error::ActivationError;
 use crate::admission::{self, Admitted, GuestHost, WaitingGuests};
+use crate::clock::millis;
 use crate::computing::{Polled, TurnLengths};
 use crate::env::Program;
 use crate::eviction::{EvictionPriority, IdleEntry, IdleGuest, Pressure};
@@ -331,8 +332,7 @@ impl Guests {
 
     /// When an active time of this length is over if it begins now, by the machine's boot-time clock.
     fn deadline(&self, length: Duration) -> u64 {
-        let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        self.host.runtime.boot_ms().saturating_add(length_ms)
+        self.host.runtime.boot_ms().saturating_add(millis(length))
     }
 
     fn set_end(&mut self, scope: &Scope, until: Option<u64>) {

@@ -11,7 +11,7 @@ use cerebelum_history::planted;
 use cerebelum_store::{Incarnation, Store, StoreError};
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 use crate::env::Runtime;
 use crate::metrics::{LOST, Metrics, RENEWED, UNANSWERED};
 
@@ -180,10 +180,6 @@ fn warn_of_copies((losses, since_ms): (u32, u64), (node, now_ms): (&str, u64)) -
          engine runs on a copy of this data folder; each engine needs a folder of its own (--data)"
     );
     (losses + 1, since_ms)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How long a killed process may still hold its lock. An engine that starts right after it waits for that.

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{Digest, ExecutionId, Timestamp};
+use cerebelum_history::{Digest, ExecutionId};
 use cerebelum_store::{Component, Removable, StoreError, Version};
 
 use crate::api::ApiError;
+use crate::clock::millis;
 use crate::node::Node;
 use crate::tenant_engine::TenantEngine;
 
@@ -147,7 +148,7 @@ async fn round(node: &Node, grace: Duration, rounds: &mut Rounds) -> Result<(), 
         remove_old(node).await?;
         rounds.look_at_ms = node.clock.boot_ms() + millis(node.config.keep_components.min(LOOK_MAX));
     }
-    let before = Timestamp(node.clock.now().0.saturating_sub(millis(grace)));
+    let before = node.clock.ago(grace);
     for (tenant, digest) in node.store.nameless_components(before).await? {
         let is_used = !node.store.component_users(tenant, &digest, 1).await?.is_empty();
         if !is_used && node.store.delete_component(tenant, &digest, before).await? {
@@ -171,7 +172,7 @@ async fn round(node: &Node, grace: Duration, rounds: &mut Rounds) -> Result<(), 
 
 /// Removes the names of versions that were replaced long ago and that no execution can need any more.
 async fn remove_old(node: &Node) -> Result<(), StoreError> {
-    let before = Timestamp(node.clock.now().0.saturating_sub(millis(node.config.keep_components)));
+    let before = node.clock.ago(node.config.keep_components);
     for version in node.store.replaced_components(before).await? {
         if node.store.component_users(version.tenant, &version.digest, 1).await?.is_empty() {
             let (name, digest) = (version.name.clone(), version.digest.clone());
@@ -181,8 +182,4 @@ async fn remove_old(node: &Node) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

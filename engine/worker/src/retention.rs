@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::Timestamp;
 use cerebelum_store::{StoreError, StoreFuture};
 
 use crate::node::Node;
@@ -26,15 +25,14 @@ const RECHECK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 const PURGE_INTERVAL: Duration = Duration::from_secs(5);
 /// How many lease durations a deleted tenant keeps its name. What a node began for it before is stored by then, or the node
 /// has lost its lease.
-const GRACE_LEASES: u64 = 2;
+const GRACE_LEASES: u32 = 2;
 
 /// Deletes executions that ended longer ago than `keep_ended`, forever.
 pub(crate) async fn keep_deleting(node: Arc<Node>) {
     let Some(keep) = node.config.keep_ended else { return };
-    let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
     let mut pace = Pace::default();
     loop {
-        let before = Timestamp(node.clock.now().0.saturating_sub(keep_ms));
+        let before = node.clock.ago(keep);
         let deleted = pace.delete(&node, |limit| node.store.delete_ended(before, limit)).await;
         let (deleted, is_all) = deleted.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot delete ended executions");
@@ -76,8 +74,7 @@ pub(crate) async fn keep_purging(node: Arc<Node>) {
 async fn purge(node: &Node, pace: &mut Pace) -> Result<(), StoreError> {
     let deleted = node.store.tenants().await?.into_iter().filter(|tenant| tenant.deleted_at.is_some());
     for tenant in deleted {
-        let grace_ms = u64::try_from(node.config.lease.as_millis()).unwrap_or(u64::MAX).saturating_mul(GRACE_LEASES);
-        let before = Timestamp(node.clock.now().0.saturating_sub(grace_ms));
+        let before = node.clock.ago(node.config.lease.saturating_mul(GRACE_LEASES));
         loop {
             match pace.delete(node, |limit| node.store.purge_tenant(tenant.id, before, limit)).await {
                 Ok((0, _)) => break,

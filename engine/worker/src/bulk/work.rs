@@ -9,6 +9,7 @@ use cerebelum_store::{
 
 use super::parts;
 use crate::api::ApiError;
+use crate::clock::millis;
 use crate::execution_filter::ExecutionFilter;
 use crate::operations::Operation;
 use crate::tenant_engine::TenantEngine;
@@ -73,9 +74,8 @@ async fn round(engine: &TenantEngine, incarnation: Incarnation, failing: &mut Fa
             Ok(has_more) => went_on |= has_more,
             Err(error) => {
                 let pause = (RETRY * 2_u32.saturating_pow(tries)).min(RETRY_MAX);
-                let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(%error, job = key.1, tries, ?pause, "a bulk job cannot go on: it is tried again");
-                failing.insert(key, (tries.saturating_add(1), node.runtime.boot_ms().saturating_add(pause_ms)));
+                failing.insert(key, (tries.saturating_add(1), node.runtime.boot_ms().saturating_add(millis(pause))));
             }
         }
     }

@@ -6,6 +6,7 @@ use cerebelum_history::{CallName, Event, EventData, Failure, HttpResponse, Scope
 
 use super::span::{AttributeValue, Span, SpanLink};
 use super::tracer::{OpenStep, Tracer, about};
+use crate::clock::millis;
 
 impl Tracer {
     /// Looks at the next event of the history.
@@ -115,8 +116,7 @@ impl Span {
         answer: &Result<HttpResponse, Failure>,
         (took, now): (Duration, Timestamp),
     ) -> Option<Self> {
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        (self.began, self.ended) = (Timestamp(now.0.saturating_sub(took_ms)), now);
+        (self.began, self.ended) = (Timestamp(now.0.saturating_sub(millis(took))), now);
         match answer {
             Err(failure) if matches!(&*failure.kind, kind::NOT_GRANTED | kind::INVALID_ARGUMENT) => None,
             Err(failure) => Some(self.failed(&failure.kind)),

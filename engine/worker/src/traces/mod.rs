@@ -17,6 +17,7 @@ use std::time::Duration;
 use cerebelum_history::{CallerSpan, End, Execution, Identity, SpanContext, Timestamp, TraceRecord};
 use cerebelum_store::ExecutionRow;
 
+use crate::clock::millis;
 use crate::env::Runtime;
 use crate::metrics::Metrics;
 use queue::Queue;
@@ -49,8 +50,8 @@ pub(crate) struct Traces {
 impl Traces {
     pub(crate) fn new(settings: TraceSettings, runtime: &Arc<dyn Runtime>, metrics: &Arc<Metrics>) -> Arc<Self> {
         let TraceSettings { sampler, segment_after, exporter } = settings;
-        let segment_after_ms = u64::try_from(segment_after.as_millis()).unwrap_or(u64::MAX);
-        Arc::new(Self { sampler, segment_after_ms, queue: Queue::new(exporter, runtime.clone(), metrics.clone()) })
+        let queue = Queue::new(exporter, runtime.clone(), metrics.clone());
+        Arc::new(Self { sampler, segment_after_ms: millis(segment_after), queue })
     }
 
     /// Decides whether the spans of an execution that a client starts are exported. If they are, the record of its trace.
