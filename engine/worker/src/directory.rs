@@ -118,7 +118,7 @@ impl Named {
 
 /// Why a program is not available.
 #[derive(Debug)]
-pub(crate) enum NoProgram {
+pub enum NoProgram {
     /// The component is not in the store. The execution that needs it is parked.
     Missing,
     /// The stored bytes differ from the uploaded ones.
@@ -172,23 +172,18 @@ impl Directory {
 
     /// Loads the program of a component.
     pub(crate) async fn program(&self, tenant: TenantId, digest: &Digest) -> Result<Arc<dyn Program>, NoProgram> {
-        let found = Mutex::new(None);
         let bytes = async {
-            let why = match self.store.component_bytes(tenant, digest).await {
-                Ok(Some(bytes)) => return Ok(bytes),
-                Ok(None) => NoProgram::Missing,
-                Err(StoreError::Corrupt(cause)) => NoProgram::Damaged(cause),
-                Err(error) => NoProgram::EngineError(error.to_string()),
-            };
-            *found.lock() = Some(why);
-            Err("its bytes cannot be had".to_owned())
+            match self.store.component_bytes(tenant, digest).await {
+                Ok(Some(bytes)) => Ok(bytes),
+                Ok(None) => Err(NoProgram::Missing),
+                Err(StoreError::Corrupt(cause)) => Err(NoProgram::Damaged(cause)),
+                Err(error) => Err(NoProgram::EngineError(error.to_string())),
+            }
         };
-        let loaded = self.programs.load(digest, Box::pin(bytes)).await;
-        let found = found.into_inner();
-        loaded.map_err(|error| match (error, found) {
-            (_, Some(why)) => why,
-            (LoadError::Inspect(InspectError::Refused(cause)), None) => NoProgram::Refused(cause),
-            (error, None) => NoProgram::EngineError(error.to_string()),
+        self.programs.load(digest, Box::pin(bytes)).await.map_err(|error| match error {
+            LoadError::Bytes(why) => why,
+            LoadError::Inspect(InspectError::Refused(cause)) => NoProgram::Refused(cause),
+            LoadError::Inspect(InspectError::HostError(cause)) => NoProgram::EngineError(cause),
         })
     }
 

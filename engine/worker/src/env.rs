@@ -16,6 +16,7 @@ use futures::future::{AbortHandle, Abortable, BoxFuture, Either, select};
 use tokio::sync::oneshot;
 
 use crate::computing;
+use crate::directory::NoProgram;
 pub use crate::fetch::room::Room;
 use crate::grants::Grants;
 
@@ -62,8 +63,8 @@ pub trait ComponentLoader: Send + Sync {
     fn load<'a>(
         &'a self,
         digest: &'a Digest,
-        bytes: BoxFuture<'a, Result<Vec<u8>, String>>,
-    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>>;
+        bytes: BoxFuture<'a, Result<Vec<u8>, NoProgram>>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<NoProgram>>>;
     /// Drops large programs that were not used since the last call. They are loaded again on demand.
     fn rest(&self);
     /// Removes the compiled form of a component from memory and disk. Guests that run it go on.
@@ -222,8 +223,8 @@ impl ComponentLoader for Sandbox {
     fn load<'a>(
         &'a self,
         digest: &'a Digest,
-        bytes: BoxFuture<'a, Result<Vec<u8>, String>>,
-    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>> {
+        bytes: BoxFuture<'a, Result<Vec<u8>, NoProgram>>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<NoProgram>>> {
         async move { Ok(Arc::new(Self::load(self, digest, bytes).await?) as Arc<dyn Program>) }.boxed()
     }
 

@@ -78,6 +78,7 @@ pub use cerebelum_history::{CallerSpan, ReopenMode, SpanContext};
 pub use cerebelum_sandbox::{COMPONENT_BYTES_MAX, WorkflowInfo, run_as_compile_box, work_promptly};
 pub use cerebelum_store::{AuditRow, BulkRefusal, ChildCounts, Count, TenantId};
 pub use config::{Config, LEASE_MIN};
+pub use directory::NoProgram;
 pub use engine::Engine;
 pub use env::{ComponentLoader, Env, Fetching, Guest, HostHeaders, HttpClient, Program, Room, Runtime};
 pub use execution_filter::ExecutionFilter;

@@ -11,8 +11,8 @@ use cerebelum_sandbox::{
     Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox, SandboxMetrics, SandboxUsage,
 };
 use cerebelum_worker::{
-    Caller, ComponentLoader, Config, Engine, Env, Grants, Guest, HostHeaders, HttpClient, Program, Room, Runtime,
-    StartRequest, TenantEngine,
+    Caller, ComponentLoader, Config, Engine, Env, Grants, Guest, HostHeaders, HttpClient, NoProgram, Program, Room,
+    Runtime, StartRequest, TenantEngine,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -58,8 +58,8 @@ impl ComponentLoader for Tricky {
     fn load<'a>(
         &'a self,
         digest: &'a Digest,
-        bytes: BoxFuture<'a, Result<Vec<u8>, String>>,
-    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>> {
+        bytes: BoxFuture<'a, Result<Vec<u8>, NoProgram>>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<NoProgram>>> {
         async move {
             let program = ComponentLoader::load(&self.sandbox, digest, bytes).await?;
             Ok(Arc::new(TrickyProgram { program, panics: self.panics.clone() }) as Arc<dyn Program>)

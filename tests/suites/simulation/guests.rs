@@ -12,7 +12,7 @@ use cerebelum_sandbox::{
     Account, HostError, InspectError, Inspected, LoadError, Manifest, SandboxMetrics, SandboxUsage, StepInfo,
     WorkflowInfo,
 };
-use cerebelum_worker::{ComponentLoader, Guest, Program};
+use cerebelum_worker::{ComponentLoader, Guest, NoProgram, Program};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use test_programs::{CHECK_RETRY, Node, Stay};
@@ -129,8 +129,8 @@ impl ComponentLoader for Shelf {
     fn load<'a>(
         &'a self,
         digest: &'a Digest,
-        bytes: BoxFuture<'a, Result<Vec<u8>, String>>,
-    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<String>>> {
+        bytes: BoxFuture<'a, Result<Vec<u8>, NoProgram>>,
+    ) -> BoxFuture<'a, Result<Arc<dyn Program>, LoadError<NoProgram>>> {
         async move {
             let is_new = !self.loaded.lock().expect("nobody panics here").contains(digest);
             if is_new {
