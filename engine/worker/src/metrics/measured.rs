@@ -79,9 +79,9 @@ impl Measured {
     fn guests(&self, registry: &mut Registry) {
         let SandboxUsage { small, large, memory_bytes, memory_bytes_max } = self.usage;
         let help = "Guest instances in memory";
-        registry.register("guests", help, by("size", [("small", small.0), ("large", large.0)]));
+        registry.register("guests", help, by_size(small.0, large.0));
         let help = "Guest instances that there may be";
-        registry.register("guest_slots", help, by("size", [("small", small.1), ("large", large.1)]));
+        registry.register("guest_slots", help, by_size(small.1, large.1));
         registry.register("guests_idle", "Guest instances that only wait", gauge(self.idle_guests));
         registry.register("guests_started", "Guest instances started", ConstCounter::new(self.guests_started));
         for (name, help, bytes) in [
@@ -92,15 +92,9 @@ impl Measured {
         }
         let [small, large] = self.host_bytes;
         let help = "Host memory held for guests and clients, by the size of the executions that hold it";
-        registry.register_with_unit(
-            "host_memory",
-            help,
-            Unit::Bytes,
-            by("size", [("small", small.0), ("large", large.0)]),
-        );
+        registry.register_with_unit("host_memory", help, Unit::Bytes, by_size(small.0, large.0));
         let help = "Above this much host memory, executions of this size wait";
-        let limit = by("size", [("small", small.1), ("large", large.1)]);
-        registry.register_with_unit("host_memory_limit", help, Unit::Bytes, limit);
+        registry.register_with_unit("host_memory_limit", help, Unit::Bytes, by_size(small.1, large.1));
     }
 }
 
@@ -126,7 +120,12 @@ fn by(label: &'static str, values: [(&'static str, u64); 2]) -> Family<Label, Ga
     family
 }
 
-fn gauge(value: u64) -> ConstGauge {
+fn by_size(small: u64, large: u64) -> Family<Label, Gauge> {
+    by("size", [("small", small), ("large", large)])
+}
+
+/// A gauge that was read.
+pub(super) fn gauge(value: u64) -> ConstGauge {
     ConstGauge::new(signed(value))
 }
 

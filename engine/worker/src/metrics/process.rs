@@ -4,6 +4,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::measured::gauge;
+
 /// The number of the field after the name in `/proc/self/stat` that has the user time in ticks.
 const USER_TICKS: usize = 11;
 /// The same for the time in the kernel.
@@ -50,10 +52,6 @@ fn field(stat: &str, number: usize) -> Option<u64> {
 fn booted() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
-}
-
-fn gauge(value: u64) -> ConstGauge {
-    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
