@@ -133,10 +133,7 @@ impl Cache {
 
     /// The components that have an artifact.
     fn components(&self) -> impl Iterator<Item = Digest> + '_ {
-        let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let seals = files.filter(|file| file.extension() == Some(OsStr::new(SEAL)));
-        let names = seals.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
-        names.filter(|name| !name.starts_with(MODULE)).map(|name| Digest::from_text(&name))
+        self.names().filter(|name| !name.starts_with(MODULE)).map(|name| Digest::from_text(&name))
     }
 
     /// The modules that components refer to. A component that is being stored at this moment may need modules that are
@@ -150,10 +147,14 @@ impl Cache {
 
     /// All signatures, with the names of their artifacts.
     fn seals(&self) -> impl Iterator<Item = (String, Signature)> + '_ {
+        self.names().filter_map(|name| Some((self.seal(&name)?, name))).map(|(seal, name)| (name, seal))
+    }
+
+    /// The names of all artifacts that have a signature.
+    fn names(&self) -> impl Iterator<Item = String> + use<> {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let seals = files.filter(|file| file.extension() == Some(OsStr::new(SEAL)));
-        let names = seals.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
-        names.filter_map(|name| Some((self.seal(&name)?, name))).map(|(seal, name)| (name, seal))
+        seals.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()))
     }
 
     fn remove(&self, name: &str) {

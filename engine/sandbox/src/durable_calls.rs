@@ -15,8 +15,8 @@ use crate::state::{HostImpl, State};
 type CallResult<T> = Result<T, types::Failure>;
 
 /// Issues a call and waits for its outcome. This is the only await of any host function (L1).
-async fn outcome_of(accessor: &Accessor<State, HostImpl>, call: Result<Call, Failure>) -> Result<Outcome, Failure> {
-    let mut waiting = accessor.with(|mut access| {
+async fn outcome_of(accessor: &Accessor<State, HostImpl>, call: Result<Call, Failure>) -> CallResult<Outcome> {
+    let issued = accessor.with(|mut access| {
         let calls = Arc::clone(&access.get().calls);
         let waiting = calls.issue(call?)?;
         if calls.has_outgrown() {
@@ -24,26 +24,23 @@ async fn outcome_of(accessor: &Accessor<State, HostImpl>, call: Result<Call, Fai
             access.as_context_mut().set_epoch_deadline(0);
         }
         Ok(waiting)
-    })?;
-    match waiting.outcome().await {
-        Outcome::Failed(failure) => Err(failure),
+    });
+    match issued.map_err(convert::to_failure)?.outcome().await {
+        Outcome::Failed(failure) => Err(convert::to_failure(failure)),
         outcome => Ok(outcome),
     }
 }
 
 async fn value_of(accessor: &Accessor<State, HostImpl>, call: Result<Call, Failure>) -> CallResult<String> {
-    match outcome_of(accessor, call).await {
-        Ok(Outcome::Value(value)) => Ok(convert::to_text(&value)),
-        Ok(_) => unreachable!("the table lets only fitting outcomes pass"),
-        Err(failure) => Err(convert::to_failure(failure)),
-    }
+    let Outcome::Value(value) = outcome_of(accessor, call).await? else { unreachable!("{ONLY_FITTING}") };
+    Ok(convert::to_text(&value))
 }
 
-fn only_in_a_workflow(accessor: &Accessor<State, HostImpl>, what: &str) -> Result<(), Failure> {
-    match accessor.with(|mut access| access.get().info.step.is_some()) {
-        true => Err(Failure::new(kind::NOT_GRANTED, format!("only a workflow can {what}"))),
-        false => Ok(()),
-    }
+/// The guest's table of calls checks each outcome before it is delivered.
+const ONLY_FITTING: &str = "the table lets only fitting outcomes pass";
+
+fn is_step(accessor: &Accessor<State, HostImpl>) -> bool {
+    accessor.with(|mut access| access.get().info.step.is_some())
 }
 
 impl durable::Host for State {
@@ -62,7 +59,7 @@ impl durable::HostWithStore<State> for HostImpl {
             return Ok(());
         }
         let call = convert::duration_ms(duration, "a sleep").map(|duration_ms| Call::Sleep { duration_ms });
-        outcome_of(accessor, call).await.map(|_| ()).map_err(convert::to_failure)
+        outcome_of(accessor, call).await.map(drop)
     }
 
     async fn run_step(
@@ -87,11 +84,9 @@ impl durable::HostWithStore<State> for HostImpl {
         accessor: &Accessor<State, Self>,
         request: durable::ApprovalRequest,
     ) -> CallResult<durable::Approval> {
-        match outcome_of(accessor, convert::approval_request(request).map(Call::Approval)).await {
-            Ok(Outcome::Approved(approval)) => Ok(convert::to_approval(approval)),
-            Ok(_) => unreachable!("the table lets only fitting outcomes pass"),
-            Err(failure) => Err(convert::to_failure(failure)),
-        }
+        let call = convert::approval_request(request).map(Call::Approval);
+        let Outcome::Approved(approval) = outcome_of(accessor, call).await? else { unreachable!("{ONLY_FITTING}") };
+        Ok(convert::to_approval(approval))
     }
 
     async fn await_signal(accessor: &Accessor<State, Self>, name: String, timeout: Option<u64>) -> CallResult<String> {
@@ -105,18 +100,17 @@ impl durable::HostWithStore<State> for HostImpl {
     }
 
     async fn start_workflow(accessor: &Accessor<State, Self>, call: durable::WorkflowCall) -> CallResult<String> {
-        match outcome_of(accessor, convert::workflow_call(call).map(Call::StartWorkflow)).await {
-            Ok(Outcome::Started(id)) => Ok(id.to_string()),
-            Ok(_) => unreachable!("the table lets only fitting outcomes pass"),
-            Err(failure) => Err(convert::to_failure(failure)),
-        }
+        let call = convert::workflow_call(call).map(Call::StartWorkflow);
+        let Outcome::Started(id) = outcome_of(accessor, call).await? else { unreachable!("{ONLY_FITTING}") };
+        Ok(id.to_string())
     }
 
     async fn continue_as_new(accessor: &Accessor<State, Self>, input: String) -> CallResult<()> {
-        let allowed = only_in_a_workflow(accessor, "continue as new");
-        let input = allowed.and_then(|()| convert::json(input, "the next run's input"));
-        let call = input.map(|input| Call::ContinueAsNew { input });
-        outcome_of(accessor, call).await.map(|_| ()).map_err(convert::to_failure)
+        let call = match is_step(accessor) {
+            true => Err(Failure::new(kind::NOT_GRANTED, "only a workflow can continue as new")),
+            false => convert::json(input, "the next run's input").map(|input| Call::ContinueAsNew { input }),
+        };
+        outcome_of(accessor, call).await.map(drop)
     }
 }
 
@@ -124,17 +118,12 @@ impl http::Host for State {}
 
 impl http::HostWithStore<State> for HostImpl {
     async fn fetch(accessor: &Accessor<State, Self>, request: http::Request) -> CallResult<http::Response> {
-        let is_step = accessor.with(|mut access| access.get().info.step.is_some());
-        let granted = match is_step {
-            true => Ok(()),
+        let call = match is_step(accessor) {
+            true => convert::http_request(request).map(Call::Fetch),
             false => Err(Failure::new(kind::NOT_GRANTED, "a workflow cannot fetch: effects belong in steps")),
         };
-        let call = granted.and_then(|()| convert::http_request(request)).map(Call::Fetch);
-        match outcome_of(accessor, call).await {
-            Ok(Outcome::Responded(response)) => Ok(convert::to_response(response)),
-            Ok(_) => unreachable!("the table lets only fitting outcomes pass"),
-            Err(failure) => Err(convert::to_failure(failure)),
-        }
+        let Outcome::Responded(response) = outcome_of(accessor, call).await? else { unreachable!("{ONLY_FITTING}") };
+        Ok(convert::to_response(response))
     }
 }
 
