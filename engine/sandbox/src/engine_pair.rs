@@ -19,7 +19,7 @@ use crate::{Config, SandboxError};
 pub(crate) struct EngineProfile {
     pub(crate) engine: Engine,
     pub(crate) linker: wasmtime::component::Linker<State>,
-    pub(crate) library: ModuleCache,
+    pub(crate) modules: ModuleCache,
     pub(crate) slots: Slots,
 }
 
@@ -44,8 +44,8 @@ impl EnginePair {
             pagemap_scan: Enabled::No,
             warm_slots: thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
         };
-        let plant = |tuning| plant(config, tuning).map_err(|error| SandboxError::Engine(format!("{error:#}")));
-        let engines = Self { small: plant(small)?, large: plant(large)? };
+        let profile = |tuning| profile(config, tuning).map_err(|error| SandboxError::Engine(format!("{error:#}")));
+        let engines = Self { small: profile(small)?, large: profile(large)? };
         start_ticking(config.tick, [&engines.small.engine, &engines.large.engine])?;
         Ok(engines)
     }
@@ -57,7 +57,7 @@ impl EnginePair {
 
     /// How many shared modules were compiled.
     pub(crate) fn modules_compiled(&self) -> u64 {
-        self.small.library.compiled() + self.large.library.compiled()
+        self.small.modules.compiled() + self.large.modules.compiled()
     }
 }
 
@@ -68,7 +68,7 @@ struct Tuning {
     warm_slots: u32,
 }
 
-fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<EngineProfile> {
+fn profile(config: &Config, tuning: Tuning) -> wasmtime::Result<EngineProfile> {
     let instances = tuning.instances_max;
     let mut pool = PoolingAllocationConfig::new();
     // Admission limits the number of guests. The other totals only have to be large enough for that many.
@@ -88,7 +88,7 @@ fn plant(config: &Config, tuning: Tuning) -> wasmtime::Result<EngineProfile> {
     settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let engine = Engine::new(&settings)?;
     let linker = state::linker(&engine)?;
-    Ok(EngineProfile { engine, linker, library: ModuleCache::default(), slots: Slots::new(instances) })
+    Ok(EngineProfile { engine, linker, modules: ModuleCache::default(), slots: Slots::new(instances) })
 }
 
 /// The settings of all engines, those of compile boxes included. Machine code depends on nothing else.

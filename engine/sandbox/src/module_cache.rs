@@ -25,7 +25,7 @@ pub(crate) struct CachedModule {
 /// The shared modules of one engine.
 #[derive(Default)]
 pub(crate) struct ModuleCache {
-    shelf: Mutex<HashMap<Digest, Weak<CachedModule>>>,
+    modules: Mutex<HashMap<Digest, Weak<CachedModule>>>,
     compiled: AtomicU64,
 }
 
@@ -33,12 +33,12 @@ impl ModuleCache {
     /// Finds a module in memory or on disk.
     pub(crate) fn find(&self, (engine, cache): (&Engine, &Cache), digest: &Digest) -> Option<Arc<CachedModule>> {
         // Reading takes milliseconds. A concurrent request for the same module would only read it again.
-        let mut shelf = self.shelf.lock();
-        if let Some(found) = shelf.get(digest).and_then(Weak::upgrade) {
+        let mut modules = self.modules.lock();
+        if let Some(found) = modules.get(digest).and_then(Weak::upgrade) {
             return Some(found);
         }
         let module = cache.load_module(engine, digest)?;
-        Some(put(&mut shelf, CachedModule { digest: digest.clone(), module, is_kept: AtomicBool::new(true) }))
+        Some(put(&mut modules, CachedModule { digest: digest.clone(), module, is_kept: AtomicBool::new(true) }))
     }
 
     /// Finds a module in memory or on disk, or compiles it from its bytes.
@@ -55,7 +55,7 @@ impl ModuleCache {
         let module = compiler.module(from.0, taken_out.bytes)?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
         let digest = taken_out.digest.clone();
-        Ok(put(&mut self.shelf.lock(), CachedModule { digest, module, is_kept: AtomicBool::new(false) }))
+        Ok(put(&mut self.modules.lock(), CachedModule { digest, module, is_kept: AtomicBool::new(false) }))
     }
 
     /// How many modules were compiled.
@@ -64,10 +64,10 @@ impl ModuleCache {
     }
 }
 
-fn put(shelf: &mut HashMap<Digest, Weak<CachedModule>>, module: CachedModule) -> Arc<CachedModule> {
-    shelf.retain(|_, module| module.strong_count() > 0);
+fn put(modules: &mut HashMap<Digest, Weak<CachedModule>>, module: CachedModule) -> Arc<CachedModule> {
+    modules.retain(|_, module| module.strong_count() > 0);
     let module = Arc::new(module);
-    shelf.insert(module.digest.clone(), Arc::downgrade(&module));
+    modules.insert(module.digest.clone(), Arc::downgrade(&module));
     module
 }
 

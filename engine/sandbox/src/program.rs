@@ -110,16 +110,16 @@ async fn instantiate(
     (begin, account, share): (&GuestInput, &Arc<Account>, &Share),
     cpu: &Arc<Cpu>,
 ) -> Instance {
-    let plant = shared.engines.for_memory(memory_bytes);
+    let profile = shared.engines.for_memory(memory_bytes);
     let is_workflow = matches!(begin.entry, Entry::Workflow(_));
     let kind = Kind { is_large: memory_bytes >= LARGE_GUEST_BYTES, is_workflow };
     let applicant = Applicant { kind, share: share.clone(), bytes: memory_bytes };
-    let place = shared.admission.admit(&plant.slots, applicant).await;
+    let place = shared.admission.admit(&profile.slots, applicant).await;
     let calls = HostCalls::new(begin.clock.0, account);
     let initial = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
     let bytes_max = initial.saturating_add(growth_bytes).min(shared.config.guest_memory_bytes_max);
     let memory = MemoryLimit::new(&calls, &place, bytes_max);
-    let mut store = State::store(&plant.engine, begin, &calls, memory);
+    let mut store = State::store(&profile.engine, begin, &calls, memory);
     cpu.watch(&mut store);
     Instance { store, place }
 }
@@ -127,11 +127,11 @@ async fn instantiate(
 /// Loads a component from the artifacts on disk.
 pub(crate) fn recall(shared: &Arc<Shared>, digest: &Digest) -> Option<Program> {
     let label = shared.cache.label(digest)?;
-    let plant = shared.engines.for_memory(label.memory_bytes);
-    let find = |module| plant.library.find((&plant.engine, &shared.cache), module);
+    let profile = shared.engines.for_memory(label.memory_bytes);
+    let find = |module| profile.modules.find((&profile.engine, &shared.cache), module);
     let modules = label.modules.iter().map(find).collect::<Option<Modules>>()?;
-    let component = shared.cache.load(&plant.engine, digest)?;
-    let pre = link(plant, &component, &modules).ok()?;
+    let component = shared.cache.load(&profile.engine, digest)?;
+    let pre = link(profile, &component, &modules).ok()?;
     let (shared, digest) = (Arc::clone(shared), digest.clone());
     Some(Program(Arc::new(Inner { shared, digest, label, pre, modules })))
 }
@@ -157,15 +157,15 @@ pub(crate) fn compile(shared: &Shared, bytes: &[u8], patience: u64) -> Result<Co
         );
         return Err(CompileError::Invalid(line));
     }
-    let plant = shared.engines.for_memory(found.memory_bytes);
+    let profile = shared.engines.for_memory(found.memory_bytes);
     let mut compiler = Compiler::start(&shared.config, found.compile_ns, patience)?;
     let build = |compiler: &mut Compiler, component: &[u8], modules: Modules| {
-        let component = compiler.component(&plant.engine, component)?;
-        let pre = link(plant, &component, &modules)?;
+        let component = compiler.component(&profile.engine, component)?;
+        let pre = link(profile, &component, &modules)?;
         Ok(Compiled { component, modules, pre, memory_bytes: found.memory_bytes })
     };
     if let Some(hoisted) = shared_modules::hoist(bytes, engine_pair::proposals()) {
-        let find = |module| plant.library.find_or_compile((&plant.engine, &shared.cache), &mut compiler, module);
+        let find = |module| profile.modules.find_or_compile((&profile.engine, &shared.cache), &mut compiler, module);
         let modules = hoisted.modules.iter().map(find).collect::<Result<Modules, CompileError>>();
         match modules.and_then(|modules| build(&mut compiler, &hoisted.rest, modules)) {
             Ok(compiled) => return Ok(compiled),
@@ -243,12 +243,12 @@ fn describe_input() -> GuestInput {
 }
 
 fn link(
-    plant: &EngineProfile,
+    profile: &EngineProfile,
     component: &Component,
     modules: &[Arc<module_cache::CachedModule>],
 ) -> Result<ComponentPre<State>, CompileError> {
     let refused = |what: &str, error: &wasmtime::Error| CompileError::Invalid(format!("{what}: {}", chain(error)));
-    let mut linker = plant.linker.clone();
+    let mut linker = profile.linker.clone();
     for shared in modules {
         let named = linker.root().module(&shared_modules::import_name(&shared.digest), &shared.module);
         named.map_err(|error| refused("the component's modules cannot be shared", &error))?;

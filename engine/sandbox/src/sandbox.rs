@@ -30,7 +30,7 @@ const WAKE_PATIENCE: u64 = 6;
 #[derive(Clone)]
 pub struct Sandbox {
     shared: Arc<Shared>,
-    shelf: Arc<Mutex<ComponentCache>>,
+    programs: Arc<Mutex<ComponentCache>>,
 }
 
 /// The state that all programs and guests of a sandbox share. The [`ComponentCache`] is not part of it: the cache and
@@ -99,7 +99,7 @@ impl Sandbox {
             metrics: SandboxMetrics::default(),
             config,
         };
-        Ok(Self { shared: Arc::new(shared), shelf: Arc::default() })
+        Ok(Self { shared: Arc::new(shared), programs: Arc::default() })
     }
 
     /// Inspects an uploaded component: checks it, compiles it and calls its `describe`.
@@ -146,7 +146,7 @@ impl Sandbox {
     /// Removes the compiled form of a component from memory and disk. Guests that run it go on. A component that is
     /// being written at this moment reappears on disk, where it does no harm.
     pub fn forget(&self, digest: &Digest) {
-        self.shelf.lock().cells.remove(digest);
+        self.programs.lock().cells.remove(digest);
         self.shared.cache.forget(digest);
     }
 
@@ -160,7 +160,7 @@ impl Sandbox {
     /// memory that the slots of their guests keep, about as much as each such guest has.
     pub fn rest(&self) {
         // Dropped outside the lock: unmapping takes milliseconds.
-        let rested = self.shelf.lock().rest();
+        let rested = self.programs.lock().rest();
         drop(rested);
     }
 
@@ -214,7 +214,7 @@ impl Sandbox {
         purpose: Purpose,
         bytes: impl Future<Output = Result<Bytes, LoadError<E>>>,
     ) -> Result<Program, LoadError<E>> {
-        let cell = self.shelf.lock().cell(digest, self.shared.config.programs_max);
+        let cell = self.programs.lock().cell(digest, self.shared.config.programs_max);
         cell.get_or_try_init(|| self.prepare(digest, purpose, bytes)).await.cloned()
     }
 
@@ -293,7 +293,7 @@ impl ComponentCache {
         let cell = Arc::clone(cell);
         if self.cells.len() > programs_max.max(1) {
             let oldest = self.cells.iter().min_by_key(|(_, (used, _))| *used).map(|(digest, _)| digest.clone());
-            self.cells.remove(&oldest.expect("a shelf that is too full is not empty"));
+            self.cells.remove(&oldest.expect("a cache that is too full is not empty"));
         }
         cell
     }
