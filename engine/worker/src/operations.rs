@@ -43,31 +43,28 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Its word on the wire, and the method of the interface that does it to one execution.
+    const fn word_and_method(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Cancel => ("cancel", "Cancel"),
+            Self::Terminate => ("terminate", "Terminate"),
+            Self::Pause => ("pause", "Pause"),
+            Self::Resume { .. } => ("resume", "Resume"),
+            Self::Signal { .. } => ("signal", "Signal"),
+            Self::Delete => ("delete", "Delete"),
+            Self::Unknown => ("unknown", "Unknown"),
+        }
+    }
+
     /// Its word on the wire.
     #[must_use]
     pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Cancel => "cancel",
-            Self::Terminate => "terminate",
-            Self::Pause => "pause",
-            Self::Resume { .. } => "resume",
-            Self::Signal { .. } => "signal",
-            Self::Delete => "delete",
-            Self::Unknown => "unknown",
-        }
+        self.word_and_method().0
     }
 
     /// The method of the interface that does it to one execution.
     pub(crate) const fn method(&self) -> &'static str {
-        match self {
-            Self::Cancel => "Cancel",
-            Self::Terminate => "Terminate",
-            Self::Pause => "Pause",
-            Self::Resume { .. } => "Resume",
-            Self::Signal { .. } => "Signal",
-            Self::Delete => "Delete",
-            Self::Unknown => "Unknown",
-        }
+        self.word_and_method().1
     }
 
     /// What a caller's role must allow.

@@ -48,32 +48,23 @@ impl Quota {
         Self::EgressBytesPerMinute,
     ];
 
-    /// Its name on the wire and for people.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// Its name on the wire and for people, and what a tenant has for which none was set.
+    const fn name_and_default(self) -> (&'static str, u64) {
         match self {
-            Self::CallsPerSecond => "calls-per-second",
-            Self::StartsPerSecond => "starts-per-second",
-            Self::OpenExecutions => "open-executions",
-            Self::Components => "components",
-            Self::ComponentBytes => "component-bytes",
-            Self::StoredBytes => "stored-bytes",
-            Self::EgressBytesPerMinute => "egress-bytes-per-minute",
+            Self::CallsPerSecond => ("calls-per-second", 20_000),
+            Self::StartsPerSecond => ("starts-per-second", 10_000),
+            Self::OpenExecutions => ("open-executions", 1_000_000),
+            Self::Components => ("components", 2_000),
+            Self::ComponentBytes => ("component-bytes", 8 << 30),
+            Self::StoredBytes => ("stored-bytes", 64 << 30),
+            Self::EgressBytesPerMinute => ("egress-bytes-per-minute", 4 << 30),
         }
     }
 
-    /// What a tenant has for which none was set.
+    /// Its name on the wire and for people.
     #[must_use]
-    pub const fn default_max(self) -> u64 {
-        match self {
-            Self::CallsPerSecond => 20_000,
-            Self::StartsPerSecond => 10_000,
-            Self::OpenExecutions => 1_000_000,
-            Self::Components => 2_000,
-            Self::ComponentBytes => 8 << 30,
-            Self::StoredBytes => 64 << 30,
-            Self::EgressBytesPerMinute => 4 << 30,
-        }
+    pub const fn name(self) -> &'static str {
+        self.name_and_default().0
     }
 
     /// The quota of this name.
@@ -111,7 +102,7 @@ impl Quotas {
     }
 
     pub(crate) fn max(&self, quota: Quota) -> u64 {
-        self.0.get(&quota).copied().unwrap_or(quota.default_max())
+        self.0.get(&quota).copied().unwrap_or(quota.name_and_default().1)
     }
 
     pub(crate) fn is_set(&self, quota: Quota) -> bool {
@@ -290,7 +281,7 @@ mod tests {
     fn quotas_that_were_not_set_or_that_are_unknown_have_their_defaults() {
         let quotas = Quotas::parse(r#"{"components": 3, "of-a-later-engine": 4}"#);
         assert_eq!(quotas.max(Quota::Components), 3);
-        assert_eq!(quotas.max(Quota::OpenExecutions), Quota::OpenExecutions.default_max());
+        assert_eq!(quotas.max(Quota::OpenExecutions), 1_000_000);
         assert_eq!(Quotas::parse("damaged"), Quotas::default());
     }
 }
