@@ -78,7 +78,12 @@ impl Cpu {
     }
 }
 
+/// The CPU time that this thread has taken.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+}
+
 fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    u64::try_from(thread_cpu().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -46,6 +46,7 @@ mod trap;
 mod world;
 
 pub use compile_box::run_as_compile_box;
+pub use cpu::thread_cpu;
 pub use guest::Guest;
 pub use host_error::{HostError, InspectError, LoadError, SandboxError};
 pub use ledger::{Account, Held, Ledger, Moving, SMALL_BYTES, Share};

@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use cerebelum_history::planted;
+use cerebelum_sandbox::thread_cpu;
 use cerebelum_store::TenantId;
 use parking_lot::Mutex;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Runtime as Threads};
 use tokio::sync::oneshot;
 
@@ -23,8 +23,6 @@ const LONG: Duration = Duration::from_millis(5);
 /// How much of each second the guests of a tenant may compute in long polls beside others. Beyond it, those that nothing is
 /// known of begin among the computing ones: many that arrive together would each take a tick.
 const BESIDE_OTHERS: Duration = Duration::from_millis(50);
-/// How many tasks of all tenants compute at once for each core.
-const COMPUTING_PER_CORE: usize = 1;
 
 /// The threads for computing, of all engines of this process; none when no thread can be started.
 pub(crate) fn threads() -> Option<&'static Threads> {
@@ -48,7 +46,7 @@ pub(crate) struct Computing {
 
 impl Computing {
     pub(crate) fn new(runtime: Arc<dyn Runtime>, others: Arc<FairShares>) -> Self {
-        Self { runtime, shares: FairShares::new(COMPUTING_PER_CORE), others, beside: BesideOthers::default() }
+        Self { runtime, shares: FairShares::new(), others, beside: BesideOthers::default() }
     }
 
     /// The beginning of a turn of a guest of this tenant, of whose turns so far this is known.
@@ -213,11 +211,6 @@ impl<F: Future + Unpin> Future for Polled<'_, F> {
     }
 }
 
-/// The time that this thread has computed.
-fn thread_cpu() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
-}
-
 fn cpu_since(before: Duration) -> Duration {
     thread_cpu().saturating_sub(before)
 }
@@ -260,7 +253,7 @@ mod tests {
     }
 
     fn computing() -> Arc<Computing> {
-        Arc::new(Computing::new(Arc::new(ThisRuntime), FairShares::new(1)))
+        Arc::new(Computing::new(Arc::new(ThisRuntime), FairShares::new()))
     }
 
     /// The names of the threads of a turn.

@@ -44,9 +44,6 @@ impl Request for (Batch, OnTheWay) {
     }
 }
 
-/// How many tasks of all tenants take turns at once for each core.
-const TURNS_PER_CORE: usize = 1;
-
 /// The environment of the executions of one engine.
 pub(crate) struct Node {
     pub(crate) config: Config,
@@ -93,7 +90,7 @@ impl Node {
         let metrics = Arc::new(Metrics::new(&store.metrics(), &programs.metrics()));
         let lease = Arc::new(LeaseKeeper::new(clock.clone(), metrics.clone()));
         let (watchers, wake) = (Watchers::default(), Arc::new(Wake::new()));
-        let (liveness, shares) = (Liveness::new(runtime.clone()), FairShares::new(TURNS_PER_CORE));
+        let (liveness, shares) = (Liveness::new(runtime.clone()), FairShares::new());
         let (crash_log, stopping) = (Arc::new(crash_log), Arc::new(AtomicBool::new(false)));
         let appender = Arc::new(Appender::new(&store, &lease, &runtime, (&metrics, &watchers)));
         let appends = Batcher::new(&liveness, move |sent: Vec<_>| {

@@ -139,10 +139,10 @@ impl Wake for Ticket {
 }
 
 impl FairShares {
-    /// `per_core` tasks of all tenants take turns at once for each core.
-    pub(crate) fn new(per_core: usize) -> Arc<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Arc::new(Self { turns: Mutex::default(), several: AtomicBool::new(false), at_once: cores * per_core })
+    /// As many tasks of all tenants take turns at once as there are cores.
+    pub(crate) fn new() -> Arc<Self> {
+        let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Arc::new(Self { turns: Mutex::default(), several: AtomicBool::new(false), at_once })
     }
 
     /// Whether several tenants are active.
@@ -311,7 +311,7 @@ mod tests {
     const QUIET: TenantId = TenantId(2);
 
     fn shares(at_once: usize) -> Arc<FairShares> {
-        Arc::new(FairShares { at_once, ..Arc::into_inner(FairShares::new(1)).expect("nobody else has it") })
+        Arc::new(FairShares { at_once, ..Arc::into_inner(FairShares::new()).expect("nobody else has it") })
     }
 
     /// A task that yields so many times, and counts its polls.

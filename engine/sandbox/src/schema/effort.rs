@@ -9,9 +9,9 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use jsonschema::{Keyword, ValidationError};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
+use crate::cpu::thread_cpu;
 use crate::limits::schema::{
     CHECK_CPU_MAX, CHECK_STACK_BYTES, EXPLAIN_UNITS_MAX, INLINE_STACK_BYTES, INLINE_UNITS_MAX, LOOK_UNITS,
     PATTERN_WORK_MAX,
@@ -50,7 +50,7 @@ impl Effort {
 
     /// Limits the checks on this thread until the guard is dropped.
     pub(super) fn arm(self) -> Armed {
-        let until = self.cpu_max.map(|max| cpu_time() + max);
+        let until = self.cpu_max.map(|max| thread_cpu() + max);
         let budget = Budget { left: self.units, until, stack_floor: here().saturating_sub(self.stack_bytes) };
         Armed(BUDGET.replace(budget))
     }
@@ -96,7 +96,7 @@ fn spend(units: u64) {
     budget.left = match budget.left.checked_sub(units) {
         Some(left) => left,
         None => match budget.until {
-            Some(until) if cpu_time() < until => LOOK_UNITS,
+            Some(until) if thread_cpu() < until => LOOK_UNITS,
             _ => give_up(),
         },
     };
@@ -108,11 +108,6 @@ fn spend(units: u64) {
 fn here() -> usize {
     let place = 0_u8;
     std::ptr::from_ref(std::hint::black_box(&place)).addr()
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// The cost of one subschema wherever it applies: a constant, and a factor for text.

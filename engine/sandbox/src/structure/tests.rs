@@ -2,17 +2,12 @@
 
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::Component;
 
 use super::*;
 use crate::Config;
+use crate::cpu::thread_cpu;
 use crate::engine_pair::EnginePair;
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
 
 fn component(module: &str) -> Vec<u8> {
     let text = format!("(component (core module $m {module}) (core instance (instantiate $m)))");
@@ -164,9 +159,9 @@ fn no_shape_within_the_limits_of_a_function_takes_long_to_compile() {
         };
         // All work runs on one thread, so that its CPU time covers all of it.
         let took = one.install(|| {
-            let began = cpu_time();
+            let began = thread_cpu();
             let compiled = Component::from_binary(&engines.for_memory(0).engine, &bytes);
-            (cpu_time() - began, compiled.map(drop).map_err(|error| format!("{error:#}")))
+            (thread_cpu() - began, compiled.map(drop).map_err(|error| format!("{error:#}")))
         });
         let ratio = took.0.as_secs_f64() / estimated.as_secs_f64();
         println!(
