@@ -37,7 +37,7 @@ impl SandboxMetrics {
     }
 }
 
-/// The slots and the memory of a sandbox, and how much of them guests have.
+/// The slots and the memory of a sandbox, how much of them guests have, and how many guests there were.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SandboxUsage {
     /// Slots that small guests have taken, and all there are.
@@ -48,4 +48,6 @@ pub struct SandboxUsage {
     pub memory_bytes: u64,
     /// The most that it may be.
     pub memory_bytes_max: u64,
+    /// The number of guests started since the sandbox was created.
+    pub started: u64,
 }

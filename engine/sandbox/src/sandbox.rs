@@ -170,7 +170,7 @@ impl Sandbox {
         self.shared.admission.live()
     }
 
-    /// The slots and the memory that guests have.
+    /// The slots and the memory that guests have, and how many guests were started.
     #[must_use]
     pub fn usage(&self) -> SandboxUsage {
         let Shared { admission, config, .. } = &*self.shared;
@@ -180,6 +180,7 @@ impl Sandbox {
             large: (large, config.large_instances_max.into()),
             memory_bytes,
             memory_bytes_max: config.memory_bytes_max,
+            started: admission.started(),
         }
     }
 
@@ -187,12 +188,6 @@ impl Sandbox {
     #[must_use]
     pub fn metrics(&self) -> SandboxMetrics {
         self.shared.metrics.clone()
-    }
-
-    /// The number of guests started since the sandbox was created.
-    #[must_use]
-    pub fn started(&self) -> u64 {
-        self.shared.admission.started()
     }
 
     /// How many components are being compiled, including those that no caller waits for any more.

@@ -212,7 +212,6 @@ impl Engine {
                 in_memory: self.scheduler.in_memory(),
                 usage: node.programs.usage(),
                 idle_guests: node.guest_host.idle_guests.count(),
-                guests_started: node.programs.started(),
                 host_bytes: node.ledger.by_size(),
                 connections: node.store.connections(),
                 lost_log_lines: node.metrics.lost_lines(),

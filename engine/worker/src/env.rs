@@ -73,12 +73,10 @@ pub trait ComponentLoader: Send + Sync {
     fn forget_others(&self, known: &BTreeSet<Digest>, age: Duration);
     /// Waits until everything compiled so far is stored for the next process.
     fn kept(&self) -> BoxFuture<'_, ()>;
-    /// The slots and the memory that guests have.
+    /// The slots and the memory that guests have, and how many guests were started.
     fn usage(&self) -> SandboxUsage;
     /// What the loader measures of itself.
     fn metrics(&self) -> SandboxMetrics;
-    /// The number of guests started so far.
-    fn started(&self) -> u64;
 }
 
 /// A component that is ready to run.
@@ -250,10 +248,6 @@ impl ComponentLoader for Sandbox {
 
     fn metrics(&self) -> SandboxMetrics {
         Self::metrics(self)
-    }
-
-    fn started(&self) -> u64 {
-        Self::started(self)
     }
 }
 

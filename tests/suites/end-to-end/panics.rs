@@ -88,10 +88,6 @@ impl ComponentLoader for Tricky {
     fn metrics(&self) -> SandboxMetrics {
         ComponentLoader::metrics(&self.sandbox)
     }
-
-    fn started(&self) -> u64 {
-        ComponentLoader::started(&self.sandbox)
-    }
 }
 
 impl Program for TrickyProgram {

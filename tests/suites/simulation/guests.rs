@@ -162,10 +162,6 @@ impl ComponentLoader for Shelf {
     fn metrics(&self) -> SandboxMetrics {
         SandboxMetrics::default()
     }
-
-    fn started(&self) -> u64 {
-        0
-    }
 }
 
 struct Loaded {

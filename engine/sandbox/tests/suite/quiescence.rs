@@ -63,7 +63,7 @@ async fn a_guest_may_be_dropped_in_the_middle_of_a_turn() {
         // The turn gets as far as its first epoch yield.
         assert!(futures::poll!(turn).is_pending());
     }
-    assert_eq!((sandbox.live(), sandbox.started()), (0, 200));
+    assert_eq!((sandbox.live(), sandbox.usage().started), (0, 200));
 }
 
 #[tokio::test]

@@ -80,5 +80,5 @@ async fn a_full_house_never_runs_out_of_slots() {
     for ran in futures::future::join_all(crowd).await {
         assert_eq!(ran.unwrap().output(), "3");
     }
-    assert_eq!((sandbox.live(), sandbox.started()), (0, 300));
+    assert_eq!((sandbox.live(), sandbox.usage().started), (0, 300));
 }

@@ -25,7 +25,6 @@ pub(crate) struct Measured {
     pub(crate) in_memory: usize,
     pub(crate) usage: SandboxUsage,
     pub(crate) idle_guests: u64,
-    pub(crate) guests_started: u64,
     /// Held and allowed, for executions that hold little and for those that hold much.
     pub(crate) host_bytes: [(u64, u64); 2],
     pub(crate) connections: ConnectionCounts,
@@ -77,13 +76,13 @@ impl Measured {
     }
 
     fn guests(&self, registry: &mut Registry) {
-        let SandboxUsage { small, large, memory_bytes, memory_bytes_max } = self.usage;
+        let SandboxUsage { small, large, memory_bytes, memory_bytes_max, started } = self.usage;
         let help = "Guest instances in memory";
         registry.register("guests", help, by_size(small.0, large.0));
         let help = "Guest instances that there may be";
         registry.register("guest_slots", help, by_size(small.1, large.1));
         registry.register("guests_idle", "Guest instances that only wait", gauge(self.idle_guests));
-        registry.register("guests_started", "Guest instances started", ConstCounter::new(self.guests_started));
+        registry.register("guests_started", "Guest instances started", ConstCounter::new(started));
         for (name, help, bytes) in [
             ("guest_memory", "Linear memory of all guests", memory_bytes),
             ("guest_memory_limit", "The most linear memory that guests may have", memory_bytes_max),
