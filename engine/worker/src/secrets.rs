@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::fetch::is_host;
 use crate::identity::{Action, Caller};
 use crate::tenancy::{TenantDetail, no_tenant};
-use crate::vault::{TenantKey, Vault};
+use crate::vault::Vault;
 
 /// The most secrets of a tenant.
 const SECRETS_MAX: usize = 200;
@@ -69,7 +69,7 @@ impl Engine {
                     (key, Some(sealed))
                 }
             };
-            Ok(SecretChange::Put(sealed(&key, name, &hosts, value), first))
+            Ok(SecretChange::Put(key.seal(name, &hosts, value), first))
         };
         self.change_secrets(caller, &of, ("SetSecret", name, &hosts), change).await?;
         let all = self.secrets(caller, Some(&of.name)).await?;
@@ -86,7 +86,7 @@ impl Engine {
         let stored = self.node.store.egress(of.id).await?;
         let key = self.vault.key_of(of.id, &stored);
         let view = |secret: StoredSecret| SecretView {
-            is_open: key.as_ref().is_some_and(|key| open(key, &secret).is_some()),
+            is_open: key.as_ref().is_some_and(|key| key.open(&secret).is_some()),
             hosts: serde_json::from_str(&secret.hosts).unwrap_or_default(),
             name: secret.name,
             created_at: secret.created_at,
@@ -125,8 +125,8 @@ impl Engine {
             let (new, sealed_key) = vault.new_key(of.id).ok_or_else(|| unopened(vault))?;
             let old = vault.key_of(of.id, stored);
             let renew = |secret: &StoredSecret| {
-                let value = old.as_ref().and_then(|old| open(old, secret)).ok_or_else(|| unopened(vault))?;
-                Ok(sealed(&new, &secret.name, &secret.hosts, &value))
+                let value = old.as_ref().and_then(|old| old.open(secret)).ok_or_else(|| unopened(vault))?;
+                Ok(new.seal(&secret.name, &secret.hosts, &value))
             };
             let secrets: Vec<_> = stored.secrets.iter().map(renew).collect::<Result<_, ApiError>>()?;
             count = secrets.len();
@@ -179,16 +179,6 @@ impl Engine {
         }
         Err(ApiError::Unavailable("the tenant's secrets are changed by others all the time: try again".to_owned()))
     }
-}
-
-fn open(key: &TenantKey, secret: &StoredSecret) -> Option<String> {
-    key.open(&secret.name, &secret.hosts, &secret.sealed)
-}
-
-fn sealed(key: &TenantKey, name: &str, hosts: &str, value: &str) -> StoredSecret {
-    let (created_at, changed_at) = (Timestamp(0), Timestamp(0));
-    let sealed = key.seal(name, hosts, value);
-    StoredSecret { name: name.to_owned(), hosts: hosts.to_owned(), sealed, created_at, changed_at }
 }
 
 fn unopened(vault: &Vault) -> ApiError {

@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use cerebelum_history::Digest;
-use cerebelum_store::{DataKey, Egress, TenantId};
+use cerebelum_history::{Digest, Timestamp};
+use cerebelum_store::{DataKey, Egress, StoredSecret, TenantId};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 /// The bytes of a key.
@@ -98,14 +98,17 @@ impl Vault {
 }
 
 impl TenantKey {
-    /// Seals the value of the secret with this name, which may go to these hosts.
-    pub(crate) fn seal(&self, name: &str, hosts: &str, value: &str) -> Vec<u8> {
-        seal(&self.cipher, &self.describe(name, hosts), value.as_bytes())
+    /// Seals the value of the secret with this name, which may go to these hosts. The store sets the times.
+    pub(crate) fn seal(&self, name: &str, hosts: &str, value: &str) -> StoredSecret {
+        let sealed = seal(&self.cipher, &self.describe(name, hosts), value.as_bytes());
+        let (created_at, changed_at) = (Timestamp(0), Timestamp(0));
+        StoredSecret { name: name.to_owned(), hosts: hosts.to_owned(), sealed, created_at, changed_at }
     }
 
-    /// Opens it again; none if any of this is not as it was sealed.
-    pub(crate) fn open(&self, name: &str, hosts: &str, sealed: &[u8]) -> Option<String> {
-        String::from_utf8(open(&self.cipher, &self.describe(name, hosts), sealed)?).ok()
+    /// Opens it again; none if its name, its hosts or its text is not as it was sealed.
+    pub(crate) fn open(&self, secret: &StoredSecret) -> Option<String> {
+        let of = self.describe(&secret.name, &secret.hosts);
+        String::from_utf8(open(&self.cipher, &of, &secret.sealed)?).ok()
     }
 
     /// What a sealed secret belongs to. Names have no line breaks.
@@ -165,21 +168,21 @@ mod tests {
         let vault = Vault::new(vec![key('1')]);
         let (ours, sealed) = vault.new_key(TenantId(7)).unwrap();
         let secret = ours.seal("TOKEN", HOSTS, "s3cret ü");
-        assert!(!secret.windows(6).any(|part| part == b"s3cret"));
+        assert!(!secret.sealed.windows(6).any(|part| part == b"s3cret"));
         assert_ne!(secret, ours.seal("TOKEN", HOSTS, "s3cret ü"), "no nonce is used twice");
         let again = vault.open_key(TenantId(7), &sealed).unwrap();
-        assert_eq!(again.open("TOKEN", HOSTS, &secret).as_deref(), Some("s3cret ü"));
-        assert_eq!(again.open("OTHER", HOSTS, &secret), None);
-        assert_eq!(again.open("TOKEN", r#"["evil.example.com"]"#, &secret), None);
+        assert_eq!(again.open(&secret).as_deref(), Some("s3cret ü"));
+        assert_eq!(again.open(&StoredSecret { name: "OTHER".into(), ..secret.clone() }), None);
+        assert_eq!(again.open(&StoredSecret { hosts: r#"["evil.example.com"]"#.into(), ..secret.clone() }), None);
         assert!(vault.open_key(TenantId(8), &sealed).is_none(), "of another tenant");
         let (other, _) = vault.new_key(TenantId(7)).unwrap();
-        assert_eq!(other.open("TOKEN", HOSTS, &secret), None);
-        for at in 0..secret.len() {
+        assert_eq!(other.open(&secret), None);
+        for at in 0..secret.sealed.len() {
             let mut changed = secret.clone();
-            changed[at] ^= 1;
-            assert_eq!(again.open("TOKEN", HOSTS, &changed), None, "byte {at}");
+            changed.sealed[at] ^= 1;
+            assert_eq!(again.open(&changed), None, "byte {at}");
         }
-        assert_eq!(again.open("TOKEN", HOSTS, b"short"), None);
+        assert_eq!(again.open(&StoredSecret { sealed: b"short".to_vec(), ..secret }), None);
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Available {
     pub(super) fn with_stored(mut self, vault: &Vault, tenant: TenantId, stored: &Egress) -> Self {
         let key = vault.key_of(tenant, stored);
         for secret in &stored.secrets {
-            let value = key.as_ref().and_then(|key| key.open(&secret.name, &secret.hosts, &secret.sealed));
+            let value = key.as_ref().and_then(|key| key.open(secret));
             if value.is_none() {
                 tracing::warn!(tenant = tenant.0, name = secret.name, "a stored secret cannot be opened");
             }
