@@ -66,16 +66,7 @@ impl CliError {
             Grpc::Unavailable | Grpc::DeadlineExceeded | Grpc::Internal | Grpc::Unknown | Grpc::DataLoss => {
                 Code::Unreachable
             }
-            Grpc::Ok
-            | Grpc::Cancelled
-            | Grpc::AlreadyExists
-            | Grpc::PermissionDenied
-            | Grpc::ResourceExhausted
-            | Grpc::FailedPrecondition
-            | Grpc::Aborted
-            | Grpc::OutOfRange
-            | Grpc::Unimplemented
-            | Grpc::Unauthenticated => Code::Refused,
+            _ => Code::Refused,
         };
         let line = match status.message() {
             "" => status.code().description(),

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use cerebelum_history::{Status, UnknownStatus};
 use cerebelum_server::json::compact;
-use cerebelum_server::wording::{Now, ago, failure_line, moment_ms, pretty, roughly, why, without_traceback};
+use cerebelum_server::wording::{self, Now, ago, failure_line, moment_ms, pretty, roughly, why, without_traceback};
 use cerebelum_server::{Span, proto};
 
 use super::line::{Line, Style};
 use super::steps::tree;
-use super::traceback::traceback_lines;
 
 /// The number of steps of one name that are shown when there are too many; a flag can raise it.
 pub(crate) const STEPS_SHOWN: usize = 5;
@@ -89,6 +88,12 @@ fn details(failure: &proto::Failure) -> Vec<Line> {
     lines.push(Line::new(Style::Dim, "  traceback"));
     lines.extend(traceback_lines(&traceback));
     lines
+}
+
+/// The lines of a traceback, indented.
+pub(crate) fn traceback_lines(traceback: &str) -> Vec<Line> {
+    let lines = wording::traceback_lines(traceback).into_iter();
+    lines.map(|line| Line::new(Style::Plain, &format!("    {line}"))).collect()
 }
 
 fn heading(summary: &proto::Summary, looks: RenderOptions) -> Line {

@@ -9,15 +9,13 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod timeline;
-mod traceback;
 
 pub(crate) use cerebelum_server::wording::{
     Now, ago, failure_line, harmless, plain, pretty, roughly, without_traceback,
 };
 pub(crate) use changes::changes;
-pub(crate) use execution::{RenderOptions, STEPS_SHOWN, execution};
+pub(crate) use execution::{RenderOptions, STEPS_SHOWN, execution, traceback_lines};
 pub(crate) use line::{Line, Style};
 pub(crate) use live::{Live, Size};
 pub(crate) use table::Table;
 pub(crate) use timeline::timeline;
-pub(crate) use traceback::traceback_lines;

@@ -138,10 +138,7 @@ async fn watch(mut client: Client, id: String, sender: mpsc::Sender<Outcome<Seen
             Err(status) => {
                 stream = None;
                 let since = Now::measured();
-                match patience.bears(&client, &status) {
-                    Ok(()) => Ok(Seen::Away(since)),
-                    Err(stop) => Err(stop),
-                }
+                patience.bears(&client, &status).map(|()| Seen::Away(since))
             }
         };
         let (is_away, is_last) = match &seen {
