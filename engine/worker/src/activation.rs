@@ -71,8 +71,8 @@ impl Activation {
         log.tracer = node.traces.as_ref().and_then(|traces| traces.follow(&log.row, &execution, node.clock.now()));
         let of = (&log.row.key, log.row.workflow.clone());
         Self {
-            guests: Guests::new(node.guest_host.clone(), of, held.account().clone()),
-            requests: Requests::new(node.door.clone(), log.incarnation),
+            guests: Guests::new(node.clone(), of, held.account().clone()),
+            requests: Requests::new(node.clone(), log.incarnation),
             inbox: Inbox::new(nudge.clone()),
             ahead: RunAheadLimit::new(node.bytes_ahead.clone()),
             evicted: BTreeSet::new(),
@@ -234,7 +234,7 @@ impl Activation {
         match wakeup {
             Wakeup::Requests | Wakeup::Due => {}
             Wakeup::Stopped(stopped) => {
-                let displaced = self.guests.take_turn(stopped, &self.node.metrics)?;
+                let displaced = self.guests.take_turn(stopped)?;
                 self.make_room(displaced.into_iter().collect());
             }
             Wakeup::Fetched(answer) => {

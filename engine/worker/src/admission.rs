@@ -1,45 +1,22 @@
 //! The admission of guests: a guest that starts waits for a slot, and asks idle guests to leave.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Entry, GuestInput, planted};
 use cerebelum_sandbox::{Account, HostError, Share};
 use tokio::sync::Notify;
 
-use crate::computing::Computing;
-use crate::env::{Guest, Program, Runtime};
-use crate::eviction::{EvictionPriority, IdleGuests};
-use crate::liveness::Liveness;
-use crate::metrics::Metrics;
-use crate::poison::{CrashLog, IsolationGate};
-use crate::shares::FairShares;
+use crate::env::{Guest, Program};
+use crate::eviction::EvictionPriority;
+use crate::node::Node;
 
 /// A guest that was admitted.
 pub(crate) struct Admitted {
     pub(crate) guest: Box<dyn Guest>,
     /// The time of its admission, by the machine's boot-time clock in milliseconds.
     pub(crate) since_ms: u64,
-}
-
-/// What the guests of all executions share.
-pub(crate) struct GuestHost {
-    pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) liveness: Arc<Liveness>,
-    pub(crate) crash_log: Arc<CrashLog>,
-    pub(crate) isolation: IsolationGate,
-    /// They are evicted when other guests need their slots.
-    pub(crate) idle_guests: Arc<IdleGuests>,
-    /// How many guests of one execution may move at once.
-    pub(crate) moving_max: usize,
-    /// Shares the threads among tenants.
-    pub(crate) shares: Arc<FairShares>,
-    /// Where guests compute for long.
-    pub(crate) computing: Arc<Computing>,
-    pub(crate) metrics: Arc<Metrics>,
-    /// How many guests have got a place so far.
-    pub(crate) admitted: AtomicU64,
 }
 
 /// Counts the starting guests that wait for admission.
@@ -145,16 +122,16 @@ impl EvictionBackoff {
 /// Starts a guest. When all slots are taken, idle guests are asked to leave. An execution that waits for a slot must
 /// not keep a slot that it can do without; otherwise all executions could wait for each other.
 pub(crate) async fn start(
-    host: &GuestHost,
+    node: &Node,
     waiting: &Arc<WaitingGuests>,
     (program, account, share): (Arc<dyn Program>, Arc<Account>, Share),
     begin: GuestInput,
 ) -> Result<Admitted, HostError> {
-    let runtime = &host.runtime;
+    let runtime = &node.runtime;
     let began = runtime.poll_clock();
     let admitted = |started: Result<_, _>| {
-        host.admitted.fetch_add(1, Ordering::Relaxed);
-        began.inspect(|began| host.metrics.guests.start.observe(began.elapsed().as_secs_f64()));
+        node.guests_admitted.fetch_add(1, Ordering::Relaxed);
+        began.inspect(|began| node.metrics.guests.start.observe(began.elapsed().as_secs_f64()));
         started.map(|guest| Admitted { guest, since_ms: runtime.boot_ms() })
     };
     let is_step = matches!(begin.entry, Entry::Step(_));
@@ -163,7 +140,7 @@ pub(crate) async fn start(
         return admitted(started);
     }
     let _waits = Waits::new(waiting);
-    let mut backoff = EvictionBackoff::new(is_step, program.steps_admitted(), host.idle_guests.latest());
+    let mut backoff = EvictionBackoff::new(is_step, program.steps_admitted(), node.idle_guests.latest());
     let mut timed = None;
     loop {
         if let Some(started) = runtime.within(backoff.wait, &mut start).await {
@@ -171,19 +148,19 @@ pub(crate) async fn start(
         }
         // Timed anew whenever another guest has got a place: this one waits for its turn then, perhaps behind thousands of
         // its own tenant.
-        let so_far = host.admitted.load(Ordering::Relaxed);
+        let so_far = node.guests_admitted.load(Ordering::Relaxed);
         if timed.as_ref().is_none_or(|(before, _)| *before != so_far) {
-            timed = Some((so_far, host.liveness.waits("a guest for a place")));
+            timed = Some((so_far, node.liveness.waits("a guest for a place")));
         }
         let (wanted, up_to) = backoff.ask(program.steps_admitted());
         if let Some(up_to) = up_to {
-            host.idle_guests.evict(wanted, backoff.request(), up_to);
+            node.idle_guests.evict(wanted, backoff.request(), up_to);
         }
         if wanted > ASKED_MAX {
-            host.idle_guests.evict_among_others(wanted, &share);
+            node.idle_guests.evict_among_others(wanted, &share);
         }
         if backoff.is_due() && !planted("places-not-shared") {
-            host.idle_guests.evict_among_same(&share, runtime.boot_ms().saturating_sub(SLICE_MS));
+            node.idle_guests.evict_among_same(&share, runtime.boot_ms().saturating_sub(SLICE_MS));
         }
     }
 }

@@ -11,28 +11,15 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::egress_log::{RequestLine, Sender};
-use crate::env::{HostHeaders, HttpClient, Room, Runtime};
-use crate::fetch::{AnswerMemory, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
+use crate::env::{HostHeaders, Room};
+use crate::fetch::{EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 use crate::grants::Grants;
-use crate::lease::LeaseKeeper;
-use crate::metrics::{InFlight, Metrics};
+use crate::metrics::InFlight;
+use crate::node::Node;
 use crate::traces::Span;
 
 /// How many requests of one execution may be outside the engine at once. Further ones wait for their turn.
 const REQUESTS_OUTSIDE_MAX: usize = 20;
-
-/// What all effects of an engine need to leave.
-pub(crate) struct Door {
-    pub(crate) web: Arc<dyn HttpClient>,
-    pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) lease: Arc<LeaseKeeper>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) is_stopping: Arc<AtomicBool>,
-    /// Memory for incoming answers.
-    pub(crate) answers: AnswerMemory,
-    /// Requests that are outside, until their answers are durable.
-    pub(crate) exchanges: Arc<Exchanges>,
-}
 
 /// An effect on the outside world.
 pub(crate) struct Effect {
@@ -160,9 +147,9 @@ pub(crate) struct Doorway {
 }
 
 impl Doorway {
-    pub(crate) fn new(door: &Door) -> Self {
+    pub(crate) fn new(node: &Node) -> Self {
         let turns = Arc::new(Semaphore::new(REQUESTS_OUTSIDE_MAX));
-        Self { barrier: Arc::default(), turns, memory: door.answers.share(EXECUTION_ANSWER_BYTES_MAX) }
+        Self { barrier: Arc::default(), turns, memory: node.answers.share(EXECUTION_ANSWER_BYTES_MAX) }
     }
 }
 
@@ -238,7 +225,7 @@ impl Barrier {
 /// Returns none when the effect can no longer leave: the activation has ended, and the next owner of the execution
 /// makes the request again.
 pub(crate) async fn leave(
-    (door, incarnation): (Arc<Door>, Incarnation),
+    (node, incarnation): (Arc<Node>, Incarnation),
     (doorway, lsn): (Doorway, u64),
     way: Arc<Way>,
     effect: Effect,
@@ -251,32 +238,32 @@ pub(crate) async fn leave(
     let turn = turns.acquire_owned().await.ok()?;
     // A late renewal may still come. When the lease ends, this activation ends as well.
     let may_leave = || {
-        let is_stopping = door.is_stopping.load(Ordering::Acquire);
-        let is_prepared = door.web.is_prepared(&effect.grants);
-        is_prepared && door.lease.has_margin(incarnation) && barrier.is_open(lsn) && !is_stopping
+        let is_stopping = node.stopping.load(Ordering::Acquire);
+        let is_prepared = node.web.is_prepared(&effect.grants);
+        is_prepared && node.lease.has_margin(incarnation) && barrier.is_open(lsn) && !is_stopping
     };
     // It may wait for the database, so it comes before the last look at the lease.
-    door.web.prepare(&effect.grants).await;
+    node.web.prepare(&effect.grants).await;
     // Counted before the check whether the engine stops, so that a stop that begins now waits for it.
-    let mut exchange = door.exchanges.begin();
+    let mut exchange = node.exchanges.begin();
     while !may_leave() && !planted("effect-before-barrier") {
         drop(exchange);
-        if !door.lease.holds(incarnation) {
+        if !node.lease.holds(incarnation) {
             return None;
         }
-        door.runtime.sleep(Duration::from_millis(20)).await;
-        door.web.prepare(&effect.grants).await;
-        exchange = door.exchanges.begin();
+        node.runtime.sleep(Duration::from_millis(20)).await;
+        node.web.prepare(&effect.grants).await;
+        exchange = node.exchanges.begin();
     }
     way.leave();
-    let (in_flight, began) = (InFlight::new(&door.metrics.outside.fetches_in_flight), door.runtime.poll_clock());
+    let (in_flight, began) = (InFlight::new(&node.metrics.outside.fetches_in_flight), node.runtime.poll_clock());
     let mut room = memory.room();
     let line = RequestLine::new(effect.sender, &effect.request);
-    let result = door.web.fetch(effect.request, &effect.headers, &effect.grants, &mut room).await;
+    let result = node.web.fetch(effect.request, &effect.headers, &effect.grants, &mut room).await;
     drop(in_flight);
-    door.metrics.outside.fetched(result.as_ref().map(|answer| answer.status).map_err(|failure| &*failure.kind));
+    node.metrics.outside.fetched(result.as_ref().map(|answer| answer.status).map_err(|failure| &*failure.kind));
     let took = began.map(|began| began.elapsed());
-    took.inspect(|took| door.metrics.outside.fetch.observe(took.as_secs_f64()));
+    took.inspect(|took| node.metrics.outside.fetch.observe(took.as_secs_f64()));
     line.log(&result, took);
     crate::fail::point("effect-sent");
     drop(turn);

@@ -149,7 +149,7 @@ impl Engine {
         // No further requests leave. Answers to requests that are outside are worth a short wait, because those
         // requests would be repeated.
         let limit = STOP_ANSWERS.min(self.node.config.drain);
-        if self.node.runtime.within(limit, self.node.door.exchanges.none()).await.is_none() {
+        if self.node.runtime.within(limit, self.node.exchanges.none()).await.is_none() {
             tracing::warn!("some answers did not come in time: those requests are repeated");
         }
         let running = std::mem::take(&mut *self.running.lock().await);
@@ -211,7 +211,7 @@ impl Engine {
                 backlog,
                 in_memory: self.scheduler.in_memory(),
                 usage: node.programs.usage(),
-                idle_guests: node.guest_host.idle_guests.count(),
+                idle_guests: node.idle_guests.count(),
                 host_bytes: node.ledger.by_size(),
                 connections: node.store.connections(),
                 lost_log_lines: node.metrics.lost_lines(),

@@ -15,12 +15,13 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 
 use crate::activation_error::ActivationError;
-use crate::admission::{self, Admitted, GuestHost, WaitingGuests};
+use crate::admission::{self, Admitted, WaitingGuests};
 use crate::clock::millis;
 use crate::computing::{Polled, TurnLengths};
 use crate::env::Program;
 use crate::eviction::{EvictionPriority, IdleEntry, IdleGuest, Pressure};
-use crate::metrics::{Metrics, scope_of};
+use crate::metrics::scope_of;
+use crate::node::Node;
 use crate::poison::Isolation;
 
 /// How many guests of one execution may wait for admission at once.
@@ -94,7 +95,7 @@ struct ActiveTime {
 
 /// The guests of one activation.
 pub(crate) struct Guests {
-    host: Arc<GuestHost>,
+    node: Arc<Node>,
     tenant: TenantId,
     /// What is known of how long its guests' turns compute.
     lengths: Arc<TurnLengths>,
@@ -122,9 +123,9 @@ pub(crate) struct Guests {
 
 impl Guests {
     /// Creates the set without guests.
-    pub(crate) fn new(host: Arc<GuestHost>, (key, workflow): (&ExecutionKey, String), account: Arc<Account>) -> Self {
+    pub(crate) fn new(node: Arc<Node>, (key, workflow): (&ExecutionKey, String), account: Arc<Account>) -> Self {
         Self {
-            host,
+            node,
             tenant: key.tenant,
             lengths: Arc::default(),
             key: key.to_string().into(),
@@ -156,7 +157,7 @@ impl Guests {
     }
 
     fn moving_max(&self) -> usize {
-        self.host.moving_max.max(1)
+        self.node.config.guests_moving_max.max(1)
     }
 
     /// Returns when one more guest waits for admission, so that others may move meanwhile.
@@ -176,9 +177,9 @@ impl Guests {
             self.active_times.insert(scope.clone(), ActiveTime { length, until: None });
             self.set_end(&scope, Some(self.deadline(length)));
         }
-        let (host, waiting) = (self.host.clone(), self.waiting.clone());
+        let (node, waiting) = (self.node.clone(), self.waiting.clone());
         let program = (program, self.account.clone(), self.share.clone());
-        let guest = async move { admission::start(&host, &waiting, program, begin).await };
+        let guest = async move { admission::start(&node, &waiting, program, begin).await };
         self.run(scope, guest, (None, repeats));
     }
 
@@ -206,22 +207,22 @@ impl Guests {
         self.moving += 1;
         let has_begun = Arc::new(AtomicBool::new(false));
         self.slots.insert(scope.clone(), GuestSlot::Running { abort, number, has_begun: has_begun.clone() });
-        let (host, key, account) = (self.host.clone(), self.key.clone(), self.account.clone());
-        let begin = self.host.computing.begin(self.tenant, &self.lengths);
+        let (node, key, account) = (self.node.clone(), self.key.clone(), self.account.clone());
+        let begin = self.node.computing.begin(self.tenant, &self.lengths);
         let turn_begins = begin.clone();
         let turn = Abortable::new(
             async move {
                 crate::fail::point(if scope.is_root() { "workflow-running" } else { "step-running" });
                 let turn = async {
-                    let waits = host.isolation.held_while_waiting().await;
+                    let waits = node.isolation.held_while_waiting().await;
                     let mut admitted = guest.await?;
                     drop(waits);
                     turn_begins.give_way().await;
                     let begins = lazy(|_| has_begun.store(true, Ordering::Relaxed));
                     let turn = begins.then(|()| admitted.guest.turn(delivery, repeats));
-                    let turn = Polled::new(&*host.runtime, turn);
-                    let (turn, computed) = host.isolation.run(&host.crash_log, key, turn).await;
-                    host.metrics.guests.compute.at(scope_of(&scope)).observe(computed.as_secs_f64());
+                    let turn = Polled::new(&*node.runtime, turn);
+                    let (turn, computed) = node.isolation.run(&node.crash_log, key, turn).await;
+                    node.metrics.guests.compute.at(scope_of(&scope)).observe(computed.as_secs_f64());
                     Ok((admitted, turn?))
                 };
                 let turned: Result<Result<_, HostError>, _> = AssertUnwindSafe(turn).catch_unwind().await;
@@ -249,7 +250,7 @@ impl Guests {
         } else {
             let (done, elsewhere) = oneshot::channel();
             let turn = async move { drop(done.send(turn.await)) };
-            self.host.runtime.spawn(Box::pin(self.host.shares.fair(self.tenant, turn)));
+            self.node.runtime.spawn(Box::pin(self.node.shares.fair(self.tenant, turn)));
             self.running.push(Box::pin(async move { elsewhere.await.ok()??.ok() }));
         }
     }
@@ -270,10 +271,10 @@ impl Guests {
     }
 
     /// Queues the requests of a guest that stopped, and its result if it has ended. Returns its scope if it was displaced.
-    pub(crate) fn take_turn(&mut self, stopped: Stopped, metrics: &Metrics) -> Result<Option<Scope>, ActivationError> {
+    pub(crate) fn take_turn(&mut self, stopped: Stopped) -> Result<Option<Scope>, ActivationError> {
         let Stopped { scope, outcome, held, .. } = stopped;
         let TurnEnd::Complete(guest, turn) = outcome? else { return Ok(Some(scope)) };
-        metrics.guests.turns.at(scope_of(&scope)).inc();
+        self.node.metrics.guests.turns.at(scope_of(&scope)).inc();
         let requests = turn.requests.into_iter();
         self.pending.push_back(PendingRequests { scope, guest, requests, end: turn.end, _held: held });
         Ok(None)
@@ -300,7 +301,7 @@ impl Guests {
         if waits_durably {
             self.set_end(&scope, None);
         }
-        let idle = self.host.idle_guests.enter(IdleEntry {
+        let idle = self.node.idle_guests.enter(IdleEntry {
             scope: scope.clone(),
             share: self.share.clone(),
             bytes: admitted.guest.memory_bytes(),
@@ -316,7 +317,7 @@ impl Guests {
     pub(crate) fn waits_for_others(&self, scope: &Scope) -> bool {
         let waits = |slot: &GuestSlot| match slot {
             GuestSlot::Running { has_begun, .. } => {
-                !has_begun.load(Ordering::Relaxed) || self.host.crash_log.isolation(&self.key) == Isolation::Exclusive
+                !has_begun.load(Ordering::Relaxed) || self.node.crash_log.isolation(&self.key) == Isolation::Exclusive
             }
             GuestSlot::Quiescent { .. } => false,
         };
@@ -332,7 +333,7 @@ impl Guests {
 
     /// When an active time of this length is over if it begins now, by the machine's boot-time clock.
     fn deadline(&self, length: Duration) -> u64 {
-        self.host.runtime.boot_ms().saturating_add(millis(length))
+        self.node.runtime.boot_ms().saturating_add(millis(length))
     }
 
     fn set_end(&mut self, scope: &Scope, until: Option<u64>) {
@@ -394,7 +395,7 @@ impl Guests {
     /// The guest that exceeds its active time next, and how soon.
     pub(crate) fn next_overrun(&self) -> Option<(Duration, Scope)> {
         let (until, scope) = self.ends.first()?;
-        Some((Duration::from_millis(until.saturating_sub(self.host.runtime.boot_ms())), scope.clone()))
+        Some((Duration::from_millis(until.saturating_sub(self.node.runtime.boot_ms())), scope.clone()))
     }
 }
 

@@ -8,15 +8,14 @@ use cerebelum_store::{Batch, ExecutionKey, Existing, Store, StoreError, TenantId
 use futures::FutureExt;
 use tokio::sync::Notify;
 
-use crate::admission::GuestHost;
 use crate::appender::{Appended, Appender};
 use crate::batcher::{Batcher, Request};
 use crate::clock::Clock;
 use crate::computing::Computing;
 use crate::config::Config;
 use crate::directory::Directory;
-use crate::effects::Door;
-use crate::env::{ComponentLoader, Env, Runtime};
+use crate::effects::Exchanges;
+use crate::env::{ComponentLoader, Env, HttpClient, Runtime};
 use crate::eviction::IdleGuests;
 use crate::execution_lines::ExecutionLines;
 use crate::fetch::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX};
@@ -64,10 +63,21 @@ pub(crate) struct Node {
     pub(crate) bytes_ahead: Arc<AtomicU64>,
     /// The host memory held for guests and clients.
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) guest_host: Arc<GuestHost>,
     pub(crate) crash_log: Arc<CrashLog>,
-    pub(crate) door: Arc<Door>,
-    pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) isolation: IsolationGate,
+    /// They are evicted when other guests need their slots.
+    pub(crate) idle_guests: Arc<IdleGuests>,
+    /// Where guests compute for long.
+    pub(crate) computing: Arc<Computing>,
+    /// How many guests have got a place so far.
+    pub(crate) guests_admitted: AtomicU64,
+    /// Sends the requests of steps, and nothing else does: see [`crate::effects::leave`].
+    pub(crate) web: Arc<dyn HttpClient>,
+    /// Memory for incoming answers.
+    pub(crate) answers: AnswerMemory,
+    /// Requests that are outside, until their answers are durable.
+    pub(crate) exchanges: Arc<Exchanges>,
+    pub(crate) stopping: AtomicBool,
     pub(crate) wake: Arc<Wake>,
     pub(crate) watchers: Watchers,
     /// Shares the threads among the tenants' activations and requests.
@@ -91,7 +101,6 @@ impl Node {
         let lease = Arc::new(LeaseKeeper::new(clock.clone(), metrics.clone()));
         let (watchers, wake) = (Watchers::default(), Arc::new(Wake::new()));
         let (liveness, shares) = (Liveness::new(runtime.clone()), FairShares::new());
-        let (crash_log, stopping) = (Arc::new(crash_log), Arc::new(AtomicBool::new(false)));
         let appender = Arc::new(Appender::new(&store, &lease, &runtime, (&metrics, &watchers)));
         let appends = Batcher::new(&liveness, move |sent: Vec<_>| {
             let (batches, on_the_way): (Vec<Batch>, Vec<OnTheWay>) = sent.into_iter().unzip();
@@ -100,32 +109,20 @@ impl Node {
         });
         let found = store.clone();
         let begun = Batcher::new(&liveness, move |keys| look_up(found.clone(), keys));
-        let guest_host = Arc::new(GuestHost {
-            runtime: runtime.clone(),
-            liveness: liveness.clone(),
-            crash_log: crash_log.clone(),
-            isolation: IsolationGate::default(),
-            idle_guests: IdleGuests::new(config.warm_bytes_max),
-            moving_max: config.guests_moving_max,
-            admitted: AtomicU64::default(),
-            shares: shares.clone(),
-            metrics: metrics.clone(),
-            computing: Arc::new(Computing::new(runtime.clone(), shares.clone())),
-        });
-        let door = Arc::new(Door {
-            web,
-            runtime: runtime.clone(),
-            lease: lease.clone(),
-            metrics: metrics.clone(),
-            is_stopping: stopping.clone(),
-            answers: AnswerMemory::new(ENGINE_ANSWER_BYTES_MAX),
-            exchanges: Arc::default(),
-        });
         Arc::new(Self {
             traces: config.traces.clone().map(|settings| Traces::new(settings, &runtime, &metrics)),
             directory: Directory::new(&liveness, store.clone(), programs.clone()),
             room: Room::new(ledger.bytes_max()),
             bytes_ahead: Arc::default(),
+            crash_log: Arc::new(crash_log),
+            isolation: IsolationGate::default(),
+            idle_guests: IdleGuests::new(config.warm_bytes_max),
+            computing: Arc::new(Computing::new(runtime.clone(), shares.clone())),
+            guests_admitted: AtomicU64::default(),
+            web,
+            answers: AnswerMemory::new(ENGINE_ANSWER_BYTES_MAX),
+            exchanges: Arc::default(),
+            stopping: AtomicBool::new(false),
             config,
             usages: Usages::default(),
             store,
@@ -137,10 +134,6 @@ impl Node {
             lines: ExecutionLines::default(),
             begun,
             ledger,
-            guest_host,
-            crash_log,
-            door,
-            stopping,
             wake,
             watchers,
             shares,

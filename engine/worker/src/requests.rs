@@ -12,7 +12,8 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
 use crate::activation_error::ActivationError;
-use crate::effects::{AnswerHold, Arrived, Counts, Door, Doorway, Effect, Way, leave};
+use crate::effects::{AnswerHold, Arrived, Counts, Doorway, Effect, Way, leave};
+use crate::node::Node;
 use crate::traces::Span;
 
 /// A call, which of the calls under that name it is, and its answer; none when the lease ended before the request could
@@ -30,7 +31,7 @@ struct OpenFetch {
 
 /// The requests of one activation.
 pub(crate) struct Requests {
-    door: Arc<Door>,
+    node: Arc<Node>,
     incarnation: Incarnation,
     /// Yields none for a request whose answer is no longer wanted.
     in_progress: FuturesUnordered<BoxFuture<'static, Option<FetchAnswer>>>,
@@ -44,10 +45,10 @@ pub(crate) struct Requests {
 
 impl Requests {
     /// Creates the set without requests.
-    pub(crate) fn new(door: Arc<Door>, incarnation: Incarnation) -> Self {
+    pub(crate) fn new(node: Arc<Node>, incarnation: Incarnation) -> Self {
         Self {
-            doorway: Doorway::new(&door),
-            door,
+            doorway: Doorway::new(&node),
+            node,
             incarnation,
             in_progress: FuturesUnordered::new(),
             open: BTreeMap::new(),
@@ -67,7 +68,7 @@ impl Requests {
         let way = Way::new(&self.counts);
         self.open.insert(call.clone(), OpenFetch { opened, wanted, way: way.clone(), span: effect.span.take() });
         let leaving =
-            AssertUnwindSafe(leave((self.door.clone(), self.incarnation), (self.doorway.clone(), lsn), way, effect))
+            AssertUnwindSafe(leave((self.node.clone(), self.incarnation), (self.doorway.clone(), lsn), way, effect))
                 .catch_unwind();
         // A panic must not leave the call open forever: timeouts and deadlines wait for its end.
         let leaving = leaving.map(|left| left.unwrap_or_else(|_| Some(panicked())));
