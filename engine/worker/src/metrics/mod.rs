@@ -30,23 +30,14 @@ pub const PREFIX: &str = "cerebelum";
 
 /// What one engine measures where it happens. Labels are closed sets, and what happens often has its metrics resolved
 /// beforehand.
-#[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) executions: executions::ExecutionMetrics,
     pub(crate) guests: guests::GuestMetrics,
     pub(crate) outside: outside::OutsideMetrics,
     pub(crate) writes: writes::WriteMetrics,
-    lost_lines: OnceLock<LostLines>,
-}
-
-/// Tells how many lines of the log were lost so far.
-struct LostLines(Box<dyn Fn() -> u64 + Send + Sync>);
-
-impl std::fmt::Debug for LostLines {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("LostLines").field(&(self.0)()).finish()
-    }
+    /// Tells how many lines of the log were lost so far.
+    lost_lines: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 impl Metrics {
@@ -63,12 +54,12 @@ impl Metrics {
 
     /// Sets the function that tells how many lines of the log were lost. Only the first one counts: a process has one log.
     pub(crate) fn set_lost_lines(&self, lost: impl Fn() -> u64 + Send + Sync + 'static) {
-        let _ = self.lost_lines.set(LostLines(Box::new(lost)));
+        let _ = self.lost_lines.set(Box::new(lost));
     }
 
     /// How many lines of the log were lost so far; none when this process counts none.
     pub(crate) fn lost_lines(&self) -> Option<u64> {
-        self.lost_lines.get().map(|lost| (lost.0)())
+        self.lost_lines.get().map(|lost| lost())
     }
 
     /// All metrics as OpenMetrics text, with what is measured at this moment and what the server measures.
