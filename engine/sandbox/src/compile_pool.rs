@@ -16,7 +16,8 @@ pub(crate) struct CompilePool {
     one: Arc<Semaphore>,
     threads: ThreadPool,
     busy: AtomicUsize,
-    patience: u64,
+    /// How many times the expected cost a component may take.
+    pub(crate) patience: u64,
 }
 
 impl CompilePool {
@@ -43,11 +44,6 @@ impl CompilePool {
         let done = self.threads.install(work);
         self.busy.fetch_sub(1, Ordering::Relaxed);
         done
-    }
-
-    /// How many times the expected cost a component may take.
-    pub(crate) fn patience(&self) -> u64 {
-        self.patience
     }
 
     /// How many components are being compiled in this pool.

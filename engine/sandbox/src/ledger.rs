@@ -101,12 +101,6 @@ impl Ledger {
         self.small.bytes_max + self.large.bytes_max
     }
 
-    /// The bytes that are held.
-    #[must_use]
-    pub fn held(&self) -> u64 {
-        self.small.held() + self.large.held()
-    }
-
     /// The bytes that are held and their bound, for executions that hold little and for those that hold much.
     #[must_use]
     pub fn by_size(&self) -> [(u64, u64); 2] {
@@ -272,12 +266,6 @@ pub struct Held {
 }
 
 impl Held {
-    /// The number of bytes.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// The account of the execution that holds them.
     #[must_use]
     pub fn account(&self) -> &Arc<Account> {
@@ -328,7 +316,7 @@ mod tests {
         held.set(0);
         waits.await.unwrap();
         drop((first, held));
-        assert_eq!(ledger.held(), 0);
+        assert_eq!(ledger.by_size().map(|(held, _)| held), [0, 0]);
     }
 
     #[tokio::test]

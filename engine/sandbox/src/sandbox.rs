@@ -238,7 +238,7 @@ impl Sandbox {
         let (shared, name) = (Arc::clone(&self.shared), digest.clone());
         let compiled = blocking(move || {
             let (pool, began) = (shared.pool(purpose), Instant::now());
-            let compiled = pool.install(|| program::compile(&shared, &bytes, pool.patience()));
+            let compiled = pool.install(|| program::compile(&shared, &bytes, pool.patience));
             shared.metrics.compile_seconds.observe(began.elapsed().as_secs_f64());
             if let Err(CompileError::Invalid(cause) | CompileError::Refused(cause)) = &compiled {
                 shared.remember(&name, purpose, cause);
