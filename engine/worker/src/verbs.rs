@@ -7,7 +7,7 @@ use cerebelum_history::{
     ExecutionId, ExecutionOptions, Identity, Json, Message, NAME_BYTES_MAX, Seed, SpanContext, Timestamp, TraceRecord,
     Verb, WAIT_MS_MAX, check_inbox, planted,
 };
-use cerebelum_store::{Act, Chunk, Command, ExecutionKey, ExecutionRow};
+use cerebelum_store::{Act, Command, ExecutionKey, Existing};
 
 use crate::api::{ApiError, StartRequest, Summary};
 use crate::commit::Ack;
@@ -60,9 +60,8 @@ impl TenantEngine {
         // memory.
         if request.id.is_some() {
             let key = ExecutionKey { tenant: self.tenant, id: command.identity.id.clone() };
-            let there = self.node.begun.submit(key).await.ok_or_else(stopping)??;
-            if let Some((existing, first)) = there {
-                return started_before(existing, &first?, (&command.identity.workflow, &command.input));
+            if let Some(existing) = self.node.begun.submit(key).await.ok_or_else(stopping)?? {
+                return started_before(existing, &command);
             }
         }
         self.node.usages.full.admit(self.tenant)?;
@@ -107,7 +106,7 @@ impl TenantEngine {
                 }
                 Ok(summary)
             }
-            Some((existing, first)) => started_before(existing, &first?, (&command.identity.workflow, &command.input)),
+            Some(existing) => started_before(existing, command),
         }
     }
 
@@ -214,15 +213,10 @@ pub(crate) fn changed_meanwhile(id: &str) -> ApiError {
 }
 
 /// The answer to a start whose id is taken: the existing execution, if it is the same one.
-fn started_before(
-    existing: ExecutionRow,
-    first: &Chunk,
-    (workflow, input): (&str, &Json),
-) -> Result<Summary, ApiError> {
-    let events = restore::decode(first)?;
-    let is_same =
-        existing.workflow == workflow && views::input(&events).is_some_and(|theirs| theirs.means_the_same(input));
-    if is_same {
+fn started_before((existing, first): Existing, command: &StartCommand) -> Result<Summary, ApiError> {
+    let events = restore::decode(&first?)?;
+    let means_the_same = |input: Json| input.means_the_same(&command.input);
+    if existing.workflow == command.identity.workflow && views::input(&events).is_some_and(means_the_same) {
         return Ok(views::summary(&existing));
     }
     let id = &existing.key.id;
