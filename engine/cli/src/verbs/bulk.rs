@@ -15,29 +15,29 @@ impl ApiCommand {
     /// Creates, lists, shows or stops bulk jobs.
     pub(crate) async fn bulk(&self, verb: BulkVerb) -> Outcome {
         let mut client = self.client().await?;
-        match verb {
-            BulkVerb::Cancel(bulk) => self.start_bulk(&mut client, bulk, operation("cancel")).await,
-            BulkVerb::Terminate(bulk) => self.start_bulk(&mut client, bulk, operation("terminate")).await,
-            BulkVerb::Pause(bulk) => self.start_bulk(&mut client, bulk, operation("pause")).await,
-            BulkVerb::Resume { bulk, force } => {
-                let request = proto::StartBulkRequest { force, ..operation("resume") };
-                self.start_bulk(&mut client, bulk, request).await
+        let (bulk, request) = match verb {
+            BulkVerb::List => {
+                return self.bulk_jobs(&client.ask(Api::bulk_jobs, proto::BulkJobsRequest {}).await?.jobs);
             }
-            BulkVerb::Signal { name, data, bulk } => {
-                let signal = proto::BulkSignal { name, data: values::json(&data, "--data")? };
-                let request = proto::StartBulkRequest { signal: Some(signal), ..operation("signal") };
-                self.start_bulk(&mut client, bulk, request).await
-            }
-            BulkVerb::Delete(bulk) => self.start_bulk(&mut client, bulk, operation("delete")).await,
-            BulkVerb::List => self.bulk_jobs(&client.ask(Api::bulk_jobs, proto::BulkJobsRequest {}).await?.jobs),
             BulkVerb::Show { id } => {
-                self.bulk_detail(&client.ask(Api::show_bulk, proto::ShowBulkRequest { bulk_id: id }).await?)
+                return self.bulk_detail(&client.ask(Api::show_bulk, proto::ShowBulkRequest { bulk_id: id }).await?);
             }
             BulkVerb::Stop { id } => {
                 let job = client.ask(Api::stop_bulk, proto::StopBulkRequest { bulk_id: id }).await?;
-                self.answer(&json::bulk_job(&job), &format!("{} is stopped: {}", job.bulk_id, so_far(&job)))
+                let line = format!("{} is stopped: {}", job.bulk_id, so_far(&job));
+                return self.answer(&json::bulk_job(&job), &line);
             }
-        }
+            BulkVerb::Cancel(bulk) => (bulk, operation("cancel")),
+            BulkVerb::Terminate(bulk) => (bulk, operation("terminate")),
+            BulkVerb::Pause(bulk) => (bulk, operation("pause")),
+            BulkVerb::Resume { bulk, force } => (bulk, proto::StartBulkRequest { force, ..operation("resume") }),
+            BulkVerb::Signal { name, data, bulk } => {
+                let signal = proto::BulkSignal { name, data: values::json(&data, "--data")? };
+                (bulk, proto::StartBulkRequest { signal: Some(signal), ..operation("signal") })
+            }
+            BulkVerb::Delete(bulk) => (bulk, operation("delete")),
+        };
+        self.start_bulk(&mut client, bulk, request).await
     }
 
     async fn start_bulk(&self, client: &mut Client, bulk: Bulk, request: proto::StartBulkRequest) -> Outcome {
