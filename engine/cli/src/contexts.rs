@@ -53,8 +53,7 @@ impl Contexts {
                 "there is no home folder for the token: set XDG_CONFIG_HOME, or use CEREBELUM_TOKEN".to_owned(),
             )
         })?;
-        let failed =
-            |error: std::io::Error| CliError::new(Code::Failed, format!("cannot write {}: {error}", file.display()));
+        let failed = |error: std::io::Error| CliError::failed(format!("cannot write {}: {error}", file.display()));
         let folder = file.parent().expect("the file has a folder");
         std::fs::create_dir_all(folder).map_err(failed)?;
         // A temporary file has the mode 0600.

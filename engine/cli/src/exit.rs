@@ -34,6 +34,10 @@ impl CliError {
         Self { code: Some(code), line: line.into() }
     }
 
+    pub(crate) fn failed(line: impl Into<String>) -> Self {
+        Self::new(Code::Failed, line)
+    }
+
     pub(crate) fn usage(line: impl Into<String>) -> Self {
         Self::new(Code::Usage, line)
     }
@@ -102,7 +106,7 @@ impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::BrokenPipe => Self::unread(),
-            _ => Self::new(Code::Failed, format!("cannot write the answer: {error}")),
+            _ => Self::failed(format!("cannot write the answer: {error}")),
         }
     }
 }

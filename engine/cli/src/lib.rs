@@ -80,9 +80,8 @@ fn run(cli: Cli) -> Outcome {
         false => tokio::runtime::Builder::new_current_thread(),
     };
     runtime.enable_all().event_interval(EVENT_INTERVAL).global_queue_interval(GLOBAL_QUEUE_INTERVAL);
-    let runtime = runtime.build().map_err(|e| {
-        CliError::new(exit::Code::Failed, format!("cannot start: {e}; is this process out of threads?"))
-    })?;
+    let runtime =
+        runtime.build().map_err(|e| CliError::failed(format!("cannot start: {e}; is this process out of threads?")))?;
     let outcome = runtime.block_on(perform(cli.verb, cli.global, out));
     // A task that is still blocked (a read from a pipe) must not keep the program alive.
     runtime.shutdown_background();

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::Built;
 use super::component::check;
 use super::sdk_bundle::{LINK, link_kit};
-use crate::exit::{CliError, Code, Outcome};
+use crate::exit::{CliError, Outcome};
 
 const TARGET: &str = "wasm32-wasip2";
 
@@ -29,9 +29,8 @@ pub(super) fn build(folder: &Path) -> Outcome<Built> {
     }
     super::foreign::check(&manifest, &name, TARGET)?;
     let wasm = run_cargo(&manifest)?;
-    let bytes =
-        fs::read(&wasm).map_err(|e| CliError::new(Code::Failed, format!("cannot read {}: {e}", wasm.display())))?;
-    check(&bytes, HINT).map_err(|why| CliError::new(Code::Failed, format!("{name} was built but {why}")))?;
+    let bytes = fs::read(&wasm).map_err(|e| CliError::failed(format!("cannot read {}: {e}", wasm.display())))?;
+    check(&bytes, HINT).map_err(|why| CliError::failed(format!("{name} was built but {why}")))?;
     Ok(Built { name, bytes, folder: folder.to_owned() })
 }
 
@@ -63,15 +62,12 @@ fn has_target(folder: &Path) -> Outcome {
     let libraries = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
     match asked.status.success() && libraries.is_dir() {
         true => Ok(()),
-        false => Err(CliError::new(
-            Code::Failed,
-            format!("Rust cannot build for {TARGET} yet; run `rustup target add {TARGET}`"),
-        )),
+        false => Err(CliError::failed(format!("Rust cannot build for {TARGET} yet; run `rustup target add {TARGET}`"))),
     }
 }
 
 fn not_installed(program: &str, error: &std::io::Error) -> CliError {
-    CliError::new(Code::Failed, format!("cannot run {program}: {error}; install Rust from https://rustup.rs"))
+    CliError::failed(format!("cannot run {program}: {error}; install Rust from https://rustup.rs"))
 }
 
 /// A line of cargo's messages; only those about a finished artifact have all of it.
@@ -103,8 +99,8 @@ fn run_cargo(manifest: &Path) -> Outcome<PathBuf> {
     }
     let ended = cargo.wait().map_err(|e| not_installed("cargo", &e))?;
     if !ended.success() {
-        return Err(CliError::new(Code::Failed, "the crate does not build; cargo says why above"));
+        return Err(CliError::failed("the crate does not build; cargo says why above"));
     }
     let hint = "the crate builds no component; add `crate-type = [\"cdylib\", \"rlib\"]` under [lib] in Cargo.toml";
-    wasm.ok_or_else(|| CliError::new(Code::Failed, hint))
+    wasm.ok_or_else(|| CliError::failed(hint))
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::exit::{CliError, Code, Outcome};
+use crate::exit::{CliError, Outcome};
 use crate::out::note;
 use crate::render::plain;
 
@@ -85,7 +85,7 @@ pub(super) fn check(manifest: &Path, name: &str, target: &str) -> Outcome {
     }
     match direct.is_empty() {
         true => Ok(()),
-        false => Err(CliError::new(Code::Failed, format!("{name} cannot work as a component: {}", direct.join("; ")))),
+        false => Err(CliError::failed(format!("{name} cannot work as a component: {}", direct.join("; ")))),
     }
 }
 

@@ -7,7 +7,7 @@ use cerebelum_python_builder::{BuildError, Kit, PythonProgram, SOURCES};
 use super::Built;
 use super::component::check;
 use super::sdk_bundle::{LINK, cache_folder, lay_kit, link_kit};
-use crate::exit::{CliError, Code, Outcome};
+use crate::exit::{CliError, Outcome};
 use crate::out::note;
 
 /// Files in which a project can name the link to the kit.
@@ -21,7 +21,7 @@ pub(super) fn build(program: &PythonProgram) -> Outcome<Built> {
     link(program)?;
     let name = program.name().to_owned();
     let bytes = program.build(Kit { sdk: &sdk, cache: &cache_folder()?, note: &note })?;
-    check(&bytes, HINT).map_err(|why| CliError::new(Code::Failed, format!("{name} was built but {why}")))?;
+    check(&bytes, HINT).map_err(|why| CliError::failed(format!("{name} was built but {why}")))?;
     Ok(Built { name, bytes, folder: program.folder().to_owned() })
 }
 
@@ -41,7 +41,7 @@ fn link(program: &PythonProgram) -> Outcome {
         let is_wanted = packages.is_dir() && !packages.join("cerebelum").exists();
         if is_wanted && fs::read_to_string(&path_file).ok().as_ref() != Some(&text) {
             fs::write(&path_file, text)
-                .map_err(|e| CliError::new(Code::Failed, format!("cannot write {}: {e}", path_file.display())))?;
+                .map_err(|e| CliError::failed(format!("cannot write {}: {e}", path_file.display())))?;
         }
     }
     Ok(())
@@ -51,7 +51,7 @@ impl From<BuildError> for CliError {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::Usage(line) => Self::usage(line),
-            BuildError::Failed(line) => Self::new(Code::Failed, line),
+            BuildError::Failed(line) => Self::failed(line),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use cerebelum_history::Digest;
 
-use crate::exit::{CliError, Code, Outcome};
+use crate::exit::{CliError, Outcome};
 
 /// The files of the kit: paths and texts.
 static FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kit.rs"));
@@ -22,7 +22,7 @@ const DIGEST_DIGITS: usize = 12;
 pub(super) fn link_kit(project: &Path) -> Outcome {
     let cache = lay_kit()?;
     let link = project.join(LINK);
-    let failed = |e: io::Error| CliError::new(Code::Failed, format!("cannot link {}: {e}", link.display()));
+    let failed = |e: io::Error| CliError::failed(format!("cannot link {}: {e}", link.display()));
     if fs::read_link(&link).is_ok_and(|there| there == cache) {
         return Ok(());
     }
@@ -35,10 +35,7 @@ pub(super) fn link_kit(project: &Path) -> Outcome {
 pub(super) fn lay_kit() -> Outcome<PathBuf> {
     let cache = cache_folder()?.join(folder_name());
     lay(&cache).map_err(|e| {
-        CliError::new(
-            Code::Failed,
-            format!("cannot lay the SDK into {}: {e}; is the folder writable?", cache.display()),
-        )
+        CliError::failed(format!("cannot lay the SDK into {}: {e}; is the folder writable?", cache.display()))
     })?;
     Ok(cache)
 }
@@ -47,7 +44,7 @@ pub(super) fn lay_kit() -> Outcome<PathBuf> {
 pub(super) fn cache_folder() -> Outcome<PathBuf> {
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = from("XDG_CACHE_HOME").or_else(|| Some(from("HOME")?.join(".cache")));
-    let base = base.ok_or_else(|| CliError::new(Code::Failed, "no place for a cache: set HOME or XDG_CACHE_HOME"))?;
+    let base = base.ok_or_else(|| CliError::failed("no place for a cache: set HOME or XDG_CACHE_HOME"))?;
     Ok(base.join("cerebelum"))
 }
 

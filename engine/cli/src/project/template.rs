@@ -49,7 +49,7 @@ pub(crate) fn scaffold(folder: &Path, language: Language) -> Outcome {
     if folder.exists() {
         return Err(CliError::new(Code::Refused, format!("{shown} is there already; choose another name")));
     }
-    let failed = |e: std::io::Error| CliError::new(Code::Failed, format!("cannot write {shown}: {e}"));
+    let failed = |e: std::io::Error| CliError::failed(format!("cannot write {shown}: {e}"));
     for (path, text) in files {
         let place = folder.join(path);
         fs::create_dir_all(place.parent().unwrap_or(folder)).map_err(failed)?;

@@ -11,7 +11,7 @@ use super::ApiCommand;
 use super::read::{component_lines, short, size};
 use crate::args::{AcceptComponent, Build, New, RemoveComponent, Upload};
 use crate::client::{Api, Client};
-use crate::exit::{CliError, Code, Outcome};
+use crate::exit::{CliError, Outcome};
 use crate::out::{self, Out, note};
 use crate::project;
 use crate::render::{Now, ago};
@@ -39,9 +39,8 @@ pub(crate) fn build(args: &Build, out: Out) -> Outcome {
         Some(file) => file.clone(),
         None => built.folder.join(format!("{}.wasm", built.name)),
     };
-    fs::write(&file, &built.bytes).map_err(|e| {
-        CliError::new(Code::Failed, format!("cannot write {}: {e}; choose another place with -o", file.display()))
-    })?;
+    fs::write(&file, &built.bytes)
+        .map_err(|e| CliError::failed(format!("cannot write {}: {e}; choose another place with -o", file.display())))?;
     let bytes = u64::try_from(built.bytes.len()).unwrap_or(u64::MAX);
     out.say(&format!("{} ({})", file.display(), size(bytes)))
 }

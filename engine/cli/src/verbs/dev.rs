@@ -92,7 +92,7 @@ impl ApiCommand {
 
 async fn build(path: PathBuf) -> Outcome<Built> {
     let building = tokio::task::spawn_blocking(move || project::build(&path));
-    building.await.unwrap_or_else(|e| Err(CliError::new(Code::Failed, format!("the build broke off: {e}"))))
+    building.await.unwrap_or_else(|e| Err(CliError::failed(format!("the build broke off: {e}"))))
 }
 
 fn choose(component: &proto::Component, wanted: Option<&str>) -> Outcome<String> {

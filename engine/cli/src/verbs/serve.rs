@@ -76,7 +76,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
     };
     tokio::select! {
         () = serving => Ok(()),
-        why = broken => Err(CliError::new(Code::Failed, format!("{why}; nothing acknowledged is lost: start the engine again"))),
+        why = broken => Err(CliError::failed(format!("{why}; nothing acknowledged is lost: start the engine again"))),
         () = asked => {
             tracing::warn!("stopped before everything was put away; nothing acknowledged is lost");
             Ok(())
@@ -148,7 +148,7 @@ struct Stopping {
 
 impl Stopping {
     fn listen() -> Outcome<Self> {
-        let refused = |e| CliError::new(Code::Failed, format!("cannot listen for signals: {e}"));
+        let refused = |e| CliError::failed(format!("cannot listen for signals: {e}"));
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
             terminate: signal(SignalKind::terminate()).map_err(refused)?,

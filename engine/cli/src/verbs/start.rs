@@ -96,5 +96,5 @@ pub(super) fn ended_well(status: &proto::ExecutionStatus) -> Outcome {
     });
     let id = &summary.execution_id;
     let line = format!("{id} {}{}; see `cerebelum status {id}`", summary.status, why.unwrap_or_default());
-    Err(CliError::new(Code::Failed, line))
+    Err(CliError::failed(line))
 }

@@ -122,7 +122,7 @@ impl Watched {
 
     /// The next news. The future may be dropped while it waits: nothing is lost.
     async fn next(&mut self) -> Outcome<Seen> {
-        let gone = || Err(CliError::new(crate::exit::Code::Failed, "watching broke off; try again"));
+        let gone = || Err(CliError::failed("watching broke off; try again"));
         self.seen.recv().await.unwrap_or_else(gone)
     }
 }
