@@ -1,4 +1,5 @@
-//! Idempotency keys and random seeds (L3): functions of the recorded seed and of names, never of positions.
+//! Idempotency keys and random seeds (L3): functions of the recorded seed and of names. No name has a position in it but
+//! the id of a child that a step awaits.
 
 use std::fmt;
 

@@ -189,9 +189,14 @@ impl AuditFilter {
         let fits = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
         let is_operation = |wanted: &String| wanted.eq_ignore_ascii_case(&act.operation);
         self.operation.as_ref().is_none_or(is_operation)
-            && fits(&self.object, Some(&act.object))
+            && self.object.as_ref().is_none_or(|object| is_of(object, &act.object))
             && fits(&self.caller, act.actor.name.as_deref())
     }
+}
+
+/// Whether what an act was done to is this object, or a question of this execution (`ID@…`).
+fn is_of(object: &str, found: &str) -> bool {
+    found.strip_prefix(object).is_some_and(|rest| rest.is_empty() || rest.starts_with('@'))
 }
 
 /// The beginning of a text that is too long.

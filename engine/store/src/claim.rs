@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::executions::{StoredRow, ends};
 use crate::load::{brings, fitting, read, with_state};
 use crate::metrics::{BACKLOG_MAX, Backlog};
-use crate::model::{Claimed, ExecutionKey, Incarnation, State};
+use crate::model::{Claimed, ExecutionKey, Incarnation, State, TenantId};
 use crate::nodes;
 use crate::requests::{ClaimFilter, SMALL_BYTES, Size};
 use crate::retry::Backoff;
@@ -30,14 +30,14 @@ macro_rules! wake {
     };
 }
 
-/// Executions with unseen messages, with a further condition on their size.
-macro_rules! run {
-    ($small:expr) => {
+/// Executions `$with` unseen messages, with a further condition on their size.
+macro_rules! told {
+    ($with:expr, $small:expr) => {
         Statement::new(concat!(
             ends!(),
-            " where (e.tenant_id, e.execution_no) in
-                (select i.tenant_id, i.execution_no from inbox i where i.seen = 0)
-                and e.owner is null and e.state = 0 and e.parked is null and ",
+            " where ",
+            $with,
+            " and e.owner is null and e.state = 0 and e.parked is null and ",
             suspected!("e"),
             " is not true",
             $small,
@@ -45,12 +45,13 @@ macro_rules! run {
         ))
     };
 }
-/// Executions that are due, with a further condition on their size.
+/// Executions that are due, `$of` one tenant or all, with a further condition on their size.
 macro_rules! due {
-    ($small:expr) => {
+    ($of:expr, $small:expr) => {
         Statement::new(concat!(
             ends!(),
             " where ",
+            $of,
             free!(),
             " and ",
             wake!(),
@@ -64,10 +65,51 @@ macro_rules! due {
         ))
     };
 }
-static TOLD: Statement = run!("");
-static TOLD_SMALL: Statement = run!(concat!(" and ", brings!("e"), " <= $2"));
-static DUE: Statement = due!("");
-static DUE_SMALL: Statement = due!(concat!(" and ", brings!("e"), " <= $3"));
+macro_rules! with_messages {
+    () => {
+        "(e.tenant_id, e.execution_no) in (select i.tenant_id, i.execution_no from inbox i where i.seen = 0)"
+    };
+}
+macro_rules! with_messages_of_tenant {
+    () => {
+        "e.tenant_id = $2 and e.execution_no in
+            (select i.execution_no from inbox i where i.tenant_id = $2 and i.seen = 0)"
+    };
+}
+static TOLD: Statement = told!(with_messages!(), "");
+static TOLD_SMALL: Statement = told!(with_messages!(), concat!(" and ", brings!("e"), " <= $2"));
+static TOLD_OF: Statement = told!(with_messages_of_tenant!(), "");
+static TOLD_OF_SMALL: Statement = told!(with_messages_of_tenant!(), concat!(" and ", brings!("e"), " <= $3"));
+static DUE: Statement = due!("", "");
+static DUE_SMALL: Statement = due!("", concat!(" and ", brings!("e"), " <= $3"));
+static DUE_OF: Statement = due!("e.tenant_id = $3 and ", "");
+static DUE_OF_SMALL: Statement = due!("e.tenant_id = $3 and ", concat!(" and ", brings!("e"), " <= $4"));
+
+/// The most tenants that have their turn in one claim; the others have theirs in the next one.
+const TENANTS_MAX: usize = 32;
+
+/// A statement that finds executions, and its values behind the limit.
+type Finder = (&'static Statement, Vec<Value<'static>>);
+
+/// How executions are found that have something to do: of one tenant, or of all.
+struct Search {
+    told: Finder,
+    due: Finder,
+}
+
+impl Search {
+    fn new(now: Timestamp, size: Size, tenant: Option<TenantId>) -> Self {
+        let (told, due) = match (size, tenant) {
+            (Size::Any, None) => (&TOLD, &DUE),
+            (Size::Small, None) => (&TOLD_SMALL, &DUE_SMALL),
+            (Size::Any, Some(_)) => (&TOLD_OF, &DUE_OF),
+            (Size::Small, Some(_)) => (&TOLD_OF_SMALL, &DUE_OF_SMALL),
+        };
+        let bytes = (size == Size::Small).then(|| Value::from(i64::try_from(SMALL_BYTES).unwrap_or(i64::MAX)));
+        let values: Vec<Value<'static>> = tenant.map(Value::from).into_iter().chain(bytes).collect();
+        Self { told: (told, values.clone()), due: (due, [vec![now.into()], values].concat()) }
+    }
+}
 
 /// See [`crate::Store::claim`].
 pub(crate) async fn claim(
@@ -77,42 +119,79 @@ pub(crate) async fn claim(
     filter: &ClaimFilter,
 ) -> Result<Vec<Claimed>, DbError> {
     match filter {
-        ClaimFilter::Next { limit, size } => claim_next(parts, now, incarnation, (*limit, *size)).await,
+        ClaimFilter::Next { limit, size } => {
+            let Some((mut session, mut picked)) = begin(parts.0, now, incarnation, (*limit, *size)).await? else {
+                return Ok(Vec::new());
+            };
+            let limit = usize::try_from(*limit).unwrap_or(usize::MAX).saturating_sub(picked.found.len());
+            picked.search(&mut session, &Search::new(now, *size, None), incarnation, limit).await?;
+            finish(parts, session, incarnation, picked).await
+        }
+        ClaimFilter::InTurn { limit, size, without, after } => {
+            let Some((session, picked)) = begin(parts.0, now, incarnation, (*limit, *size)).await? else {
+                return Ok(Vec::new());
+            };
+            claim_in_turn(parts, (session, picked), (now, incarnation), (*limit, *size), (without, *after)).await
+        }
         ClaimFilter::One(key) => claim_one(parts, now, incarnation, key).await,
     }
 }
 
-/// Claims executions that have something to do.
-async fn claim_next(
-    parts: (&Database, &RowIds),
+/// Begins a claim, with a suspect if this node may have one. None if the node may claim nothing.
+async fn begin(
+    database: &Database,
     now: Timestamp,
     incarnation: Incarnation,
     (limit, size): (u32, Size),
-) -> Result<Vec<Claimed>, DbError> {
-    let bytes = Value::from(i64::try_from(SMALL_BYTES).unwrap_or(i64::MAX));
-    let (run, told_values, due, due_values): (_, &[Value<'_>], _, &[Value<'_>]) = match size {
-        Size::Any => (&TOLD, &[], &DUE, &[now.into()]),
-        Size::Small => (&TOLD_SMALL, std::slice::from_ref(&bytes), &DUE_SMALL, &[now.into(), bytes.clone()]),
-    };
-    let mut session = parts.0.write().await?;
+) -> Result<Option<(Session, Picked)>, DbError> {
+    let mut session = database.write().await?;
     let standing = nodes::standing(&mut session, incarnation, now).await?;
     let Some(standing) = standing.filter(|_| limit > 0) else {
         session.rollback().await;
-        return Ok(Vec::new());
+        return Ok(None);
     };
-    // Half of the limit is for messages first, so that a flood of messages never starves timers, nor the reverse.
-    let half = usize::try_from(limit.div_ceil(2)).unwrap_or(usize::MAX);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut picked = Picked::default();
     if standing.free_suspects && size == Size::Any {
         let suspect = crashes::free_suspect(&mut session, incarnation, now).await?;
         picked.take(&mut session, incarnation, suspect).await?;
     }
-    let more_told = picked.pick(&mut session, (run, told_values), incarnation, half).await?;
-    picked.pick(&mut session, (due, due_values), incarnation, limit).await?;
-    if more_told {
-        // The executions that were picked above have an owner now and are not found again.
-        picked.pick(&mut session, (run, told_values), incarnation, limit).await?;
+    Ok(Some((session, picked)))
+}
+
+/// Claims as many executions of each tenant as of any other.
+async fn claim_in_turn(
+    parts: (&Database, &RowIds),
+    (mut session, mut picked): (Session, Picked),
+    (now, incarnation): (Timestamp, Incarnation),
+    (limit, size): (u32, Size),
+    (without, after): (&[TenantId], TenantId),
+) -> Result<Vec<Claimed>, DbError> {
+    static WITH_WORK: Statement = Statement::new(concat!(
+        "select t.tenant_id from tenants t
+        where exists (
+                select 1 from executions e {sqlite: indexed by executions_due_of}
+                where e.tenant_id = t.tenant_id and ",
+        free!(),
+        " and ",
+        wake!(),
+        " <= $1)
+            or exists (
+                select 1 from inbox i
+                join executions e on e.tenant_id = i.tenant_id and e.execution_no = i.execution_no
+                where i.tenant_id = t.tenant_id and i.seen = 0 and e.owner is null and e.state = 0 and e.parked is null)
+        order by case when t.tenant_id > $2 then 0 else 1 end, t.tenant_id limit $3"
+    ));
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut tenants = Vec::new();
+    for mut row in session.rows(&WITH_WORK, &[now.into(), after.into(), (TENANTS_MAX + without.len()).into()]).await? {
+        tenants.push(TenantId(row.count()?));
+    }
+    tenants.retain(|tenant| !without.contains(tenant));
+    tenants.truncate(TENANTS_MAX.min(limit));
+    let share = limit / tenants.len().max(1);
+    for tenant in tenants {
+        let room = share.min(limit.saturating_sub(picked.found.len()));
+        picked.search(&mut session, &Search::new(now, size, Some(tenant)), incarnation, room).await?;
     }
     finish(parts, session, incarnation, picked).await
 }
@@ -204,11 +283,30 @@ struct Picked {
 }
 
 impl Picked {
+    /// Picks up to `room` further executions. Half of the room is for messages first, so that a flood of messages never
+    /// starves timers, nor the reverse.
+    async fn search(
+        &mut self,
+        session: &mut Session,
+        search: &Search,
+        incarnation: Incarnation,
+        room: usize,
+    ) -> Result<(), DbError> {
+        let (half, all) = (self.found.len() + room.div_ceil(2), self.found.len() + room);
+        let more_told = self.pick(session, &search.told, incarnation, half).await?;
+        self.pick(session, &search.due, incarnation, all).await?;
+        if more_told {
+            // The executions that were picked above have an owner now and are not found again.
+            self.pick(session, &search.told, incarnation, all).await?;
+        }
+        Ok(())
+    }
+
     /// Picks the executions that a statement finds, until there are `until` of them. Returns whether there may be more.
     async fn pick(
         &mut self,
         session: &mut Session,
-        (statement, more): (&'static Statement, &[Value<'_>]),
+        (statement, more): &Finder,
         incarnation: Incarnation,
         until: usize,
     ) -> Result<bool, DbError> {

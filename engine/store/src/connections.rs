@@ -19,6 +19,8 @@ use crate::walls::NAME_TENANT;
 
 /// The longest that a caller waits for a free connection, including the time to connect.
 pub(crate) const LEND_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a server is asked for a connection: shorter, so that the caller learns why there is none.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// The pause between two attempts to reach a server that does not answer.
 const CONNECT_AGAIN: Duration = Duration::from_millis(50);
 /// The greatest age of a connection: the memory that a server holds for it grows with its age.
@@ -102,13 +104,21 @@ impl Opener for Server {
     type Type = ServerConnection;
     type Error = Error;
 
-    /// Waits for a server that is starting. The caller gives up if that takes too long.
+    /// Waits for a server that is starting, and says at last why there is no connection to it.
     async fn create(&self) -> Result<ServerConnection, Error> {
+        let began = Instant::now();
         loop {
-            match self.options.connect().await {
-                Err(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
-                Err(sqlx::Error::Database(run)) if run.is_transient_in_connect_phase() => {}
-                connected => return Ok(ServerConnection { link: connected?, tenant: None }),
+            let error = match self.options.connect().await {
+                Ok(link) => return Ok(ServerConnection { link, tenant: None }),
+                Err(error) => error,
+            };
+            let is_passing = match &error {
+                sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+                sqlx::Error::Database(error) => error.is_transient_in_connect_phase(),
+                _ => false,
+            };
+            if !is_passing || began.elapsed() > CONNECT_WITHIN {
+                return Err(error.into());
             }
             tokio::time::sleep(CONNECT_AGAIN).await;
         }

@@ -110,7 +110,8 @@ pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkS
     /// cannot be removed does not keep the others.
     fn delete_ended(&self, before: Timestamp, limit: u32) -> StoreFuture<'_, u64>;
     /// Deletes a piece of what up to `limit` removed executions have left behind: rows that no reader finds any more, fewer
-    /// than 2,000 of them, and none after those that come to 4 MiB in one table. Returns their number; 0 if nothing is left.
+    /// than 2,000 of them, and none after those that come to 4 MiB in one table. Takes as many messages out of the way of
+    /// claims that came after the end of their executions. Returns the number of both; 0 if nothing is left.
     fn delete_remains(&self, limit: u32) -> StoreFuture<'_, u64>;
     /// Log lines after the number `after`, in order: at most `limit`, and none after the one that brings them to 8 MiB.
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>>;
@@ -271,6 +272,8 @@ pub trait ComponentStore: Send + Sync + 'static {
     /// failed ones, because these may be reopened. It reads all such executions once, so it must not be called every
     /// second.
     fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>>;
+    /// Whether an open or failed execution needs this version. It may look for a minute: no client waits for it.
+    fn is_component_used(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, bool>;
     /// Takes a version away from its name, so that new executions no longer find it. Returns `false` if the name has no
     /// such version, or the version is not removable.
     fn remove_component(&self, version: Version, which: Removable, act: Option<Act>) -> StoreFuture<'_, bool>;

@@ -294,7 +294,10 @@ fn unusable(place: &str, error: Error) -> StoreError {
     match passing && severity(&error) == ErrorClass::Transient {
         true => {
             let cause = match &error {
-                Error::NoneFree => "nobody answers there".to_owned(),
+                Error::NoneFree => "no server answers there".to_owned(),
+                Error::Postgres(sqlx::Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    "no server answers there".to_owned()
+                }
                 other => cause(other),
             };
             StoreError::Unavailable(format!("{place}: {cause}"))

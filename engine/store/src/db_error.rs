@@ -151,9 +151,10 @@ fn severity_of_state(state: &str) -> ErrorClass {
         // Integrity, data and syntax errors.
         ("23" | "22" | "42", _) => ErrorClass::Refused,
         (_, "XX001" | "XX002") => ErrorClass::Damaged,
-        // Connection errors, transactions rolled back in favour of others, errors of the server's operating system, a
-        // server that shuts down.
-        ("08" | "40" | "58", _) | (_, "57P01" | "57P02" | "57P03" | "57P05") => ErrorClass::Transient,
+        // Connection errors, a login or a database that the server does not know (a person changed them under the engine),
+        // transactions rolled back in favour of others, errors of the server's operating system, a server that shuts
+        // down.
+        ("08" | "28" | "3D" | "40" | "58", _) | (_, "57P01" | "57P02" | "57P03" | "57P05") => ErrorClass::Transient,
         // Disk full, too many connections, a lock not granted in time, a session that was idle for too long, a server
         // that became read-only because another one was promoted.
         (_, "53100" | "53300" | "55P03" | "55006" | "25P03" | "25006") => ErrorClass::Transient,

@@ -43,6 +43,22 @@ pub(crate) static MARK_SEEN: Statement = Statement::new(
         select r.tenant_id, r.execution_no, r.seq from {rows tenant_id:int execution_no:int seq:int})",
 );
 
+/// Marks up to a number of messages as seen that no activation will see: an execution that has ended, or is parked, is not
+/// claimed for its messages, and every claim would look at them. One that is resumed reads all its messages. Returns their
+/// number.
+pub(crate) async fn set_aside(session: &mut Session, limit: u32) -> Result<u64, DbError> {
+    static SET_ASIDE: Statement = Statement::new(
+        "update inbox set seen = 1
+        where (tenant_id, execution_no, seq) in (
+            select i.tenant_id, i.execution_no, i.seq from inbox i {sqlite: indexed by inbox_unseen}
+            where i.seen = 0 and exists (
+                select 1 from executions e where e.tenant_id = i.tenant_id and e.execution_no = i.execution_no
+                    and (e.state in (1, 2, 3) or e.parked is not null))
+            limit $1)",
+    );
+    Ok(session.run(&SET_ASIDE, &[limit.into()]).await?)
+}
+
 /// Reads the oldest messages `$from` an inbox: at most 32 MiB and one message of each execution. An activation that has
 /// consumed these learns that there are more from its [`crate::InboxCursor`].
 macro_rules! oldest_messages {

@@ -1,10 +1,12 @@
-//! What deleted executions leave behind: their rows in tables other than `executions`, which no reader finds any more.
+//! What deleted executions leave behind: their rows in tables other than `executions`, which no reader finds any more. And
+//! what ended ones leave in the way of others: the messages that came too late.
 //!
 //! They are deleted in pieces, each a transaction of its own that holds up nothing else for long. What is left is written
 //! down in the table `remains`, so that any engine goes on with it after any end of another one.
 
 use crate::database::Database;
 use crate::db_error::{DbError, ErrorClass, severity};
+use crate::inbox;
 use crate::model::TenantId;
 use crate::sql::{Row, Rows, Session, Statement, Value};
 
@@ -83,11 +85,12 @@ pub(crate) async fn delete(database: &Database, limit: u32) -> Result<u64, DbErr
         order by tries, execution_no limit $1 {postgres: for update skip locked}",
     );
     let mut session = database.write().await?;
+    let set_aside = inbox::set_aside(&mut session, limit).await?;
     let next = next(&mut session, &NEXT, &[limit.into()]).await?;
     match delete_piece(&mut session, &next).await {
         Ok(deleted) => {
             session.commit().await?;
-            Ok(deleted)
+            Ok(set_aside + deleted)
         }
         Err(error) => {
             session.rollback().await;

@@ -11,7 +11,7 @@ use crate::damage::RowKind;
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::model::TenantId;
-use crate::sql::{Row, Statement};
+use crate::sql::{Row, Session, Statement};
 use crate::{components, packs};
 
 /// A version of a component: a digest that a name stands for, or stood for earlier.
@@ -105,6 +105,20 @@ pub(crate) async fn users(
     digest: &Digest,
     limit: u32,
 ) -> Result<Vec<ExecutionId>, DbError> {
+    find_users(database.client(tenant).await?, tenant, digest, limit).await
+}
+
+/// See [`crate::ComponentStore::is_component_used`]. The histories of a large tenant take longer than a client may.
+pub(crate) async fn is_used(database: &Database, tenant: TenantId, digest: &Digest) -> Result<bool, DbError> {
+    Ok(!find_users(database.background().await?, tenant, digest, 1).await?.is_empty())
+}
+
+async fn find_users(
+    mut session: Session,
+    tenant: TenantId,
+    digest: &Digest,
+    limit: u32,
+) -> Result<Vec<ExecutionId>, DbError> {
     // These are the open executions, and the failed ones, which may be reopened. Calls of another component's step name
     // its digest: open ones in `calls`, those of a failed execution in its history.
     static USERS: Statement = Statement::new(
@@ -119,7 +133,6 @@ pub(crate) async fn users(
         where e.tenant_id = $1 and e.state = 2 and {postgres: strpos}{sqlite: instr}(h.events, $2) > 0
         order by 1 limit $3",
     );
-    let mut session = database.client(tenant).await?;
     let rows = session.rows(&USERS, &[tenant.into(), digest.as_str().into(), limit.into()]).await?;
     // An execution whose id cannot be read is damaged, and is still a user.
     let id = |mut row: Row| row.text().ok().and_then(|id| id.parse().ok()).unwrap_or_else(unreadable);

@@ -18,6 +18,17 @@ pub enum ClaimFilter {
         /// The sizes that are accepted.
         size: Size,
     },
+    /// The same, as many of each tenant as of any other, so that no tenant waits until another one has nothing more to do.
+    InTurn {
+        /// The most executions.
+        limit: u32,
+        /// The sizes that are accepted.
+        size: Size,
+        /// The tenants that get none.
+        without: Vec<TenantId>,
+        /// The tenant after which the first one comes.
+        after: TenantId,
+    },
     /// This one, even if it is not due, or is parked or paused.
     One(ExecutionKey),
 }

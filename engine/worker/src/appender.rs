@@ -163,12 +163,17 @@ impl Appender {
                     }
                     return Ok(answers);
                 }
-                Err(StoreError::Rejected(cause)) if !planted("rejected-is-tried-again") => return Err(cause),
+                // What breaks a rule of the database is found out before the batches are parted, if it is in what they share.
+                Err(StoreError::Rejected(cause) | StoreError::Corrupt(cause))
+                    if !planted("rejected-is-tried-again") =>
+                {
+                    return Err(cause);
+                }
                 Err(StoreError::Unavailable(cause) | StoreError::Rejected(cause))
                     if self.lease.incarnation().is_some() =>
                 {
                     self.warnings.line(&*self.runtime, |more| {
-                        tracing::warn!(cause, more, "the database does not answer: trying again");
+                        tracing::warn!(cause, more, "the database takes no writes: trying again");
                     });
                     self.runtime.sleep(RETRY_PAUSE).await;
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::Position;
-use cerebelum_store::{ClaimFilter, Incarnation, Size};
+use cerebelum_store::{ClaimFilter, Incarnation, Size, TenantId};
 
 use crate::metrics::WAKE_START;
 use crate::scheduler::Scheduler;
@@ -15,7 +15,7 @@ const CLAIM_MAX: u32 = 256;
 impl Scheduler {
     /// Claims executions that can move, forever.
     pub(crate) async fn keep_claiming(self: Arc<Self>) {
-        let mut waiting = None;
+        let (mut waiting, mut order) = (None, ClaimOrder { by_tenant: false, after: TenantId::DEFAULT });
         loop {
             let _ = waiting.get_or_insert_with(|| self.node.liveness.waits("what is due for being claimed"));
             self.node.wake.reset();
@@ -24,16 +24,19 @@ impl Scheduler {
             if let Ok(Some(due)) = self.node.store.next_due().await {
                 self.node.wake.expect(due);
             }
-            let room = self.node.config.activations_max.saturating_sub(self.in_memory());
-            let limit = CLAIM_MAX.min(u32::try_from(room).unwrap_or(CLAIM_MAX));
-            let claimed = match (self.node.lease.incarnation().filter(|_| limit > 0), self.room()) {
-                (Some(incarnation), Some(size)) => self.claim(incarnation, limit, size).await,
+            let (full, places) = self.claimable();
+            let limit = CLAIM_MAX.min(u32::try_from(places).unwrap_or(CLAIM_MAX));
+            let claimed = match (self.node.lease.incarnation().filter(|_| limit > 0), self.size()) {
+                (Some(incarnation), Some(size)) => {
+                    let filter = order.filter((limit, size), full);
+                    self.claim(incarnation, filter, limit).await
+                }
                 _ => None,
             };
             if claimed.is_some() {
                 waiting = None;
             }
-            if claimed == Some(limit) {
+            if claimed.is_some_and(|claimed| order.next(claimed)) {
                 continue;
             }
             tokio::select! {
@@ -79,9 +82,9 @@ impl Scheduler {
         }
     }
 
-    /// Returns how many executions were claimed; none when the store failed.
-    async fn claim(self: &Arc<Self>, incarnation: Incarnation, limit: u32, size: Size) -> Option<u32> {
-        let claimed = match self.node.store.claim(incarnation, ClaimFilter::Next { limit, size }).await {
+    /// Claims executions and loads them. None when the store failed.
+    async fn claim(self: &Arc<Self>, incarnation: Incarnation, filter: ClaimFilter, limit: u32) -> Option<ClaimResult> {
+        let claimed = match self.node.store.claim(incarnation, filter).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
@@ -91,7 +94,7 @@ impl Scheduler {
         };
         // Other executions may have been left out because these are large.
         let is_all = claimed.len() < limit as usize && !claimed.iter().any(|claimed| claimed.leaves_others);
-        let count = if is_all { u32::try_from(claimed.len()).unwrap_or(u32::MAX) } else { limit };
+        let result = ClaimResult { is_all, last: claimed.last().map(|claimed| claimed.head.key.tenant) };
         self.node.metrics.executions.claim_sizes.observe(claimed.len() as f64);
         let now = self.node.clock.now();
         for claimed in claimed {
@@ -102,6 +105,41 @@ impl Scheduler {
             }
             self.activate(incarnation, claimed);
         }
-        Some(count)
+        Some(result)
+    }
+}
+
+/// The result of a claim.
+#[derive(Clone, Copy)]
+struct ClaimResult {
+    /// Whether there was nothing more to claim with this filter.
+    is_all: bool,
+    /// The tenant of the last execution.
+    last: Option<TenantId>,
+}
+
+/// Whose executions are claimed next. When more are due than fit, claims of what is overdue longest alternate with claims
+/// in turn by tenant: a tenant that begins any number of executions keeps those of others waiting for one claim at most.
+struct ClaimOrder {
+    by_tenant: bool,
+    after: TenantId,
+}
+
+impl ClaimOrder {
+    fn filter(&mut self, (limit, size): (u32, Size), without: Vec<TenantId>) -> ClaimFilter {
+        self.by_tenant |= !without.is_empty();
+        match self.by_tenant {
+            true => ClaimFilter::InTurn { limit, size, without, after: self.after },
+            false => ClaimFilter::Next { limit, size },
+        }
+    }
+
+    /// Notes the result of a claim. Returns whether another one may find more.
+    fn next(&mut self, claimed: ClaimResult) -> bool {
+        let was_by_tenant = std::mem::take(&mut self.by_tenant);
+        self.after = claimed.last.filter(|_| was_by_tenant).unwrap_or(self.after);
+        self.by_tenant = !was_by_tenant && !claimed.is_all;
+        // Of a tenant that has much, there may be more than its share.
+        if was_by_tenant { claimed.last.is_some() } else { !claimed.is_all }
     }
 }

@@ -2,6 +2,7 @@
 
 mod activation;
 mod activation_error;
+mod active;
 mod admission;
 mod api;
 mod appender;

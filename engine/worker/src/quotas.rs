@@ -190,25 +190,40 @@ impl Usage {
         if !self.starts.lock().take(max, now_ms) {
             return Err(Quota::StartsPerSecond.exceeded(max));
         }
-        let max = self.max(Quota::OpenExecutions);
-        if !planted("open-not-counted") && !self.has_room(max, now_ms)? {
-            let _one = self.counting.lock().await;
-            if !self.has_room(max, now_ms)? {
-                let under_way = self.open.lock().under_way;
-                let counted = store.count_open(tenant, max).await?;
-                let mut open = self.open.lock();
-                (open.counted_ms, open.open) = (Some(now_ms), counted + under_way);
-                if open.open >= max {
-                    open.refused_until_ms = now_ms + REFUSAL_TRUST_MS;
-                    return Err(Quota::OpenExecutions.exceeded(max));
-                }
-            }
-        }
+        self.find_room((store, tenant), now_ms).await?;
         let mut open = self.open.lock();
         open.open += 1;
         open.under_way += 1;
         drop(open);
         Ok(AdmittedStart(self))
+    }
+
+    /// Counts an execution that another one starts, if the tenant may have one more open.
+    pub(crate) async fn admit_child(&self, store: (&dyn Store, TenantId), now_ms: u64) -> Result<(), ApiError> {
+        self.find_room(store, now_ms).await?;
+        self.open.lock().open += 1;
+        Ok(())
+    }
+
+    /// Finds out whether the tenant may have one more execution open.
+    async fn find_room(&self, (store, tenant): (&dyn Store, TenantId), now_ms: u64) -> Result<(), ApiError> {
+        let max = self.max(Quota::OpenExecutions);
+        if planted("open-not-counted") || self.has_room(max, now_ms)? {
+            return Ok(());
+        }
+        let _one = self.counting.lock().await;
+        if self.has_room(max, now_ms)? {
+            return Ok(());
+        }
+        let under_way = self.open.lock().under_way;
+        let counted = store.count_open(tenant, max).await?;
+        let mut open = self.open.lock();
+        (open.counted_ms, open.open) = (Some(now_ms), counted + under_way);
+        if open.open >= max {
+            open.refused_until_ms = now_ms + REFUSAL_TRUST_MS;
+            return Err(Quota::OpenExecutions.exceeded(max));
+        }
+        Ok(())
     }
 
     /// Whether there is room by the last count; a new count decides if not.

@@ -1,9 +1,10 @@
 //! Records the requests of guests, a bounded number at a time, so that no round takes long and no batch is huge.
 
-use cerebelum_history::Execution;
+use cerebelum_history::{Execution, Failure, kind};
 use cerebelum_store::TenantId;
 
 use crate::activation_error::ActivationError;
+use crate::api::ApiError;
 use crate::guests::{Guests, PendingRequests};
 use crate::node::Node;
 use crate::run_ahead::is_far_ahead;
@@ -40,9 +41,16 @@ pub(crate) async fn record(
             let Some(request) = pending.requests.next() else { break };
             left -= 1;
             let target = match execution.needs_target(&pending.scope, &request) {
-                Some(named) => {
+                Some((name, is_step)) => {
                     let from = execution.component(&pending.scope).clone();
-                    Some(node.directory.target(tenant, &from, named).await?)
+                    let mut found = node.directory.target(tenant, &from, (name, is_step)).await?;
+                    if found.is_ok()
+                        && !is_step
+                        && let Err(refusal) = admit_child(node, tenant).await
+                    {
+                        found = Err(refusal);
+                    }
+                    Some(found)
                 }
                 None => None,
             };
@@ -65,4 +73,14 @@ pub(crate) async fn record(
         }
     }
     Ok(())
+}
+
+/// Refuses a child of a tenant that has as many open executions as it may.
+async fn admit_child(node: &Node, tenant: TenantId) -> Result<(), Failure> {
+    let usage = node.usages.of(tenant);
+    match usage.admit_child((&*node.store, tenant), node.runtime.boot_ms()).await {
+        Err(ApiError::Quota(why)) => Err(Failure::retryable(kind::QUOTA, why)),
+        // While the database does not answer, nothing is counted, and nothing is stored either.
+        _ => Ok(()),
+    }
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{Digest, ExecutionId};
-use cerebelum_store::{Component, Removable, StoreError, Version};
+use cerebelum_history::{Digest, ExecutionId, Timestamp};
+use cerebelum_store::{Component, Removable, StoreError, TenantId, Version};
 
 use crate::api::ApiError;
 use crate::clock::millis;
@@ -150,8 +150,7 @@ async fn round(node: &Node, grace: Duration, rounds: &mut Rounds) -> Result<(), 
     }
     let before = node.clock.ago(grace);
     for (tenant, digest) in node.store.nameless_components(before).await? {
-        let is_used = !node.store.component_users(tenant, &digest, 1).await?.is_empty();
-        if !is_used && node.store.delete_component(tenant, &digest, before).await? {
+        if done(delete_unused(node, tenant, &digest, before).await) {
             rounds.known.remove(&digest);
             node.programs.forget(&digest);
             tracing::info!(digest = short(&digest), "a component without a name is deleted");
@@ -174,12 +173,29 @@ async fn round(node: &Node, grace: Duration, rounds: &mut Rounds) -> Result<(), 
 async fn remove_old(node: &Node) -> Result<(), StoreError> {
     let before = node.clock.ago(node.config.keep_components);
     for version in node.store.replaced_components(before).await? {
-        if node.store.component_users(version.tenant, &version.digest, 1).await?.is_empty() {
-            let (name, digest) = (version.name.clone(), version.digest.clone());
-            if node.store.remove_component(version, Removable::Replaced, None).await? {
-                tracing::info!(name, digest = short(&digest), "an old version of a component is removed");
-            }
+        let (name, digest) = (version.name.clone(), version.digest.clone());
+        if done(remove_unused(node, version).await) {
+            tracing::info!(name, digest = short(&digest), "an old version of a component is removed");
         }
     }
     Ok(())
+}
+
+async fn remove_unused(node: &Node, version: Version) -> Result<bool, StoreError> {
+    let is_used = node.store.is_component_used(version.tenant, &version.digest).await?;
+    Ok(!is_used && node.store.remove_component(version, Removable::Replaced, None).await?)
+}
+
+async fn delete_unused(node: &Node, tenant: TenantId, digest: &Digest, before: Timestamp) -> Result<bool, StoreError> {
+    let is_used = node.store.is_component_used(tenant, digest).await?;
+    Ok(!is_used && node.store.delete_component(tenant, digest, before).await?)
+}
+
+/// Whether something was removed. An error is one of a single component, which does not keep the others: the next round
+/// looks at it again.
+fn done(removed: Result<bool, StoreError>) -> bool {
+    removed.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot find out whether a component is still needed");
+        false
+    })
 }

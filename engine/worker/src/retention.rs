@@ -53,7 +53,7 @@ pub(crate) async fn keep_clearing(node: Arc<Node>) {
             Ok((0, _)) => node.runtime.sleep(PURGE_INTERVAL).await,
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot delete what a deleted execution has left behind");
+                tracing::warn!(%error, "cannot look for what deleted executions have left behind");
                 node.runtime.sleep(PURGE_INTERVAL).await;
             }
         }

@@ -1,20 +1,19 @@
 //! The executions in memory. The scheduler loads each of them when it is claimed or begins, runs its rounds, and after
 //! each stay loads it again or lets it go.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cerebelum_history::Execution;
-use cerebelum_store::{Act, Claimed, Command, ExecutionKey, ExecutionRow, Incarnation, Size, StoreError};
+use cerebelum_store::{Act, Claimed, Command, ExecutionKey, ExecutionRow, Incarnation, Size, StoreError, TenantId};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::activation::Activation;
 use crate::activation_error::{ActivationError, Exit};
+use crate::active::Active;
 use crate::attempts::{Attempts, PAUSE_MIN};
 use crate::commit::{Ack, ExecutionLog, PendingStart, park};
 use crate::node::Node;
@@ -30,7 +29,7 @@ const UNSTORED_MAX: usize = 256;
 /// The executions in memory, and what runs them.
 pub(crate) struct Scheduler {
     pub(crate) node: Arc<Node>,
-    active: Mutex<BTreeMap<ExecutionKey, Slot>>,
+    active: Mutex<Active<Slot>>,
     /// Turns of executions that run ahead of their own start.
     unstored: TenantTurns,
     /// Limits the log lines about the engine's own errors with executions.
@@ -63,7 +62,8 @@ enum Stage {
 impl Scheduler {
     pub(crate) fn new(node: Arc<Node>) -> Arc<Self> {
         let unstored = TenantTurns::new(UNSTORED_MAX);
-        Arc::new(Self { node, active: Mutex::default(), unstored, warnings: Throttle::default() })
+        let active = Mutex::new(Active::new(node.config.activations_max));
+        Arc::new(Self { node, active, unstored, warnings: Throttle::default() })
     }
 
     /// How many executions are in memory.
@@ -71,19 +71,29 @@ impl Scheduler {
         self.active.lock().len()
     }
 
+    /// The tenants of which no more executions may be loaded, and how many of any of the others.
+    pub(crate) fn claimable(&self) -> (Vec<TenantId>, usize) {
+        self.active.lock().claimable()
+    }
+
+    /// Whether one more execution of this tenant may be loaded into memory.
+    pub(crate) fn has_place(&self, tenant: TenantId) -> bool {
+        self.active.lock().places_of(tenant) > 0
+    }
+
     /// Whether this execution is in memory.
     pub(crate) fn is_active(&self, key: &ExecutionKey) -> bool {
-        self.active.lock().contains_key(key)
+        self.active.lock().get(key).is_some()
     }
 
     /// The size that a further execution may have to be loaded into memory, if there is room for any.
-    pub(crate) fn room(&self) -> Option<Size> {
-        let (in_memory, ledger) = (self.in_memory(), &self.node.ledger);
-        if self.node.stopping.load(Ordering::Relaxed) || in_memory >= self.node.config.activations_max {
+    pub(crate) fn size(&self) -> Option<Size> {
+        let ledger = &self.node.ledger;
+        if self.node.stopping.load(Ordering::Relaxed) {
             return None;
         }
         // With no execution in memory, none will shrink, so one more may be loaded in any case.
-        if ledger.has_room() || in_memory == 0 {
+        if ledger.has_room() || self.in_memory() == 0 {
             return Some(Size::Any);
         }
         Some(Size::Small).filter(|_| ledger.has_room_for(0))
@@ -92,15 +102,16 @@ impl Scheduler {
     /// Loads a claimed execution into memory and runs it.
     pub(crate) fn activate(self: &Arc<Self>, incarnation: Incarnation, claimed: Claimed) {
         let (key, nudge) = (claimed.head.key.clone(), Arc::<Notify>::default());
-        match self.active.lock().entry(key.clone()) {
+        {
+            let mut active = self.active.lock();
             // It was released and claimed again before its last activation was removed. The same slot goes on with the
             // new claim.
-            Entry::Occupied(mut present) => {
-                present.get_mut().next = Some((incarnation, claimed));
+            if let Some(present) = active.get_mut(&key) {
+                present.next = Some((incarnation, claimed));
                 return;
             }
-            Entry::Vacant(free) => free.insert(Slot { nudge: nudge.clone(), next: None }),
-        };
+            active.insert(key.clone(), Slot { nudge: nudge.clone(), next: None });
+        }
         self.spawn(Stay::new(key, incarnation, nudge), Stage::Claimed(Box::new(claimed)));
     }
 
@@ -118,16 +129,19 @@ impl Scheduler {
         }
         let turn = self.unstored.next(row.key.tenant).await;
         let incarnation = node.lease.incarnation()?;
-        let size = self.room()?;
+        let size = self.size()?;
         let bytes = execution.held_bytes();
         if size == Size::Small && !node.ledger.has_room_for(bytes) {
             return None;
         }
         let (key, nudge) = (row.key.clone(), Arc::<Notify>::default());
-        match self.active.lock().entry(key.clone()) {
-            Entry::Occupied(_) => return None,
-            Entry::Vacant(free) => free.insert(Slot { nudge: nudge.clone(), next: None }),
-        };
+        {
+            let mut active = self.active.lock();
+            let has_place = active.places_of(key.tenant) > 0;
+            if !has_place || !active.insert(key.clone(), Slot { nudge: nudge.clone(), next: None }) {
+                return None;
+            }
+        }
         let (stored, is_stored) = oneshot::channel();
         let (starting, held) =
             (PendingStart { stored, act, _turn: turn }, node.ledger.account_of(&row.key.tenant.share()).hold(bytes));
@@ -291,8 +305,8 @@ impl Scheduler {
     fn remove(&self, key: &ExecutionKey) -> Option<(Incarnation, Claimed)> {
         let mut active = self.active.lock();
         let next = active.get_mut(key)?.next.take();
-        if next.is_none() {
-            active.remove(key);
+        if next.is_none() && active.remove(key) {
+            self.node.wake.now();
         }
         next
     }

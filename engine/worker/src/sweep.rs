@@ -47,9 +47,8 @@ pub(crate) async fn keep_sweeping(scheduler: Arc<Scheduler>) {
 async fn wake(scheduler: &Arc<Scheduler>, sound: Vec<Claimed>) {
     let node = &scheduler.node;
     for claimed in sound.into_iter().filter(waits_for_the_wrong_thing) {
-        let Some(incarnation) = node.lease.incarnation().filter(|_| scheduler.room() == Some(Size::Any)) else {
-            return;
-        };
+        let has_room = scheduler.size() == Some(Size::Any) && scheduler.has_place(claimed.head.key.tenant);
+        let Some(incarnation) = node.lease.incarnation().filter(|_| has_room) else { continue };
         match node.store.claim(incarnation, ClaimFilter::One(claimed.head.key)).await {
             Ok(claimed) => {
                 for claimed in claimed {

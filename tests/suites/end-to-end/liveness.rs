@@ -10,7 +10,12 @@ use test_engine::{Database, Engine, FAILPOINT, Pace, http_get, until, within};
 
 use crate::sql;
 
-on_both_databases!(l22_what_the_database_never_takes_is_parked_alone, l22_a_log_that_cannot_be_written_stops_nothing);
+on_both_databases!(
+    l22_what_the_database_never_takes_is_parked_alone,
+    l22_what_breaks_a_rule_of_the_database_is_parked_alone,
+    l22_a_full_engine_takes_the_next_as_soon_as_one_leaves,
+    l22_a_log_that_cannot_be_written_stops_nothing,
+);
 
 /// The SQL states with which a server refuses statements: too slow, too large, out of memory, not supported, an
 /// internal error, an exception.
@@ -76,6 +81,51 @@ fn l22_what_the_database_never_takes_is_parked_alone(database: Database) {
         engine.ok(&["resume", id]);
         assert_eq!(engine.wait_for_end(id)["output"], json!("awake"), "nothing was lost");
     }
+}
+
+/// The rule is broken by what batches share: the numbers of the workflows that they begin.
+fn l22_what_breaks_a_rule_of_the_database_is_parked_alone(database: Database) {
+    let engine = Engine::start_with(database, &[("LEASE", "3s")]);
+    engine.upload("test-guests");
+    let mut others = Pace::of(|| go_on(&engine));
+    let (rule, end) = match database {
+        Database::Sqlite => (
+            "create trigger refuse before insert on programs when new.workflow like '%gated'
+            begin select raise(abort, 'no'); end",
+            "drop trigger refuse",
+        ),
+        Database::Postgres => (
+            "alter table programs add constraint refuse check (workflow not like '%gated')",
+            "alter table programs drop constraint refuse",
+        ),
+    };
+    sql(&engine, rule);
+    let id = engine.begin("gated_child", &json!("http://127.0.0.1:9"));
+    until("what cannot be written is parked, and others go on meanwhile", || {
+        others.again(|| go_on(&engine));
+        (engine.status(&id)["status"] == "parked").then_some(())
+    });
+    others.assert_kept();
+    assert_eq!(engine.status(&id)["failure"]["kind"], "engine-error");
+    assert_eq!(http_get(&format!("{}/healthz", engine.url())), "ready\n");
+    sql(&engine, end);
+    engine.ok(&["resume", &id]);
+    engine.wait_for(&id, &["waiting"]);
+}
+
+/// How many executions wait for the only place. Where the next one was found by the backstop, each waited for two seconds.
+const WAITING: usize = 20;
+
+fn l22_a_full_engine_takes_the_next_as_soon_as_one_leaves(database: Database) {
+    let mut engine = Engine::start_with(database, &[("ACTIVATIONS_MAX", "1"), ("HIBERNATE_AFTER", "1h")]);
+    engine.upload("test-guests");
+    let holder = engine.begin("listening", &json!({"names": ["go"]}));
+    engine.wait_for(&holder, &["waiting"]);
+    let ids: Vec<String> = (0..WAITING).map(|_| engine.begin("sequence", &json!({"steps": 2}))).collect();
+    engine.kill_and_restart();
+    within(Duration::from_secs(WAITING as u64), "all have had their turn", || {
+        ids.iter().all(|id| engine.status(id)["status"] == "completed").then_some(())
+    });
 }
 
 /// Logs without a reader: a pipe whose other end is gone, a full disk, a full pipe.

@@ -135,7 +135,9 @@ impl Link {
         let rejected = |why: &str| Err(StoreError::Rejected(why.to_owned()));
         let bytes: usize = batches.iter().map(Batch::bytes).sum();
         match () {
-            () if batches.iter().any(never) => rejected("no reason that anybody knows"),
+            // Both are errors that stay: what the database cannot do, and what breaks one of its rules.
+            () if batches.iter().any(never) && self.clockwork.permille(500) => rejected("no reason that anybody knows"),
+            () if batches.iter().any(never) => Err(StoreError::Corrupt("a rule of the database".to_owned())),
             () if batches.len() > 1 && bytes > GROUP_BYTES_MAX => rejected("too large"),
             () if self.clockwork.permille(self.weather.rejected.load(Ordering::Relaxed)) => rejected("not now"),
             () => Ok(()),
@@ -388,6 +390,11 @@ impl ComponentStore for Link {
     fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>> {
         let digest = digest.clone();
         self.read(move |memory| memory.component_users(tenant, &digest, limit))
+    }
+
+    fn is_component_used(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, bool> {
+        let digest = digest.clone();
+        self.read(move |memory| memory.is_component_used(tenant, &digest))
     }
 
     fn remove_component(&self, version: Version, which: Removable, act: Option<Act>) -> StoreFuture<'_, bool> {

@@ -305,7 +305,8 @@ impl Execution {
             identity: Identity {
                 workflow: named,
                 digest: target.component.unwrap_or_else(|| self.component(&name.scope).clone()),
-                // After the restore of a backup the same call starts the same child, so its effects have the same keys.
+                // After the restore of a backup the same call of a workflow starts the same child, so its effects have the
+                // same keys. The id of a child that a step awaits has a position in it, and may differ then.
                 seed: seed.child(*run, name, &id),
                 id,
                 run: 1,

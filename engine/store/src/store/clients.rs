@@ -162,6 +162,11 @@ impl ComponentStore for SqlStore {
         self.run(Operation::Read, async move { removal::users(&self.database, tenant, &digest, limit).await })
     }
 
+    fn is_component_used(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, bool> {
+        let digest = digest.clone();
+        self.run(Operation::Sweep, async move { removal::is_used(&self.database, tenant, &digest).await })
+    }
+
     fn remove_component(&self, version: Version, which: Removable, act: Option<Act>) -> StoreFuture<'_, bool> {
         self.run(Operation::Write, async move {
             let removed = removal::remove(&self.database, &version, which, act.as_ref()).await?;

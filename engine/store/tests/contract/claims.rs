@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Backlog, ClaimFilter, Claimed, SMALL_BYTES, Size};
+use cerebelum_store::{Backlog, ClaimFilter, Claimed, ExecutionKey, SMALL_BYTES, Size, TenantId};
 
-use crate::bench::{Bench, batch, events, key, lease, new, opened, release};
+use crate::bench::{Bench, T, batch, events, key, lease, new, opened, release};
 use crate::on_all;
 
 on_all!(
@@ -16,6 +16,7 @@ on_all!(
     what_is_parked_is_left_alone,
     one_is_claimed_by_name_whatever_its_state,
     no_execution_is_claimed_twice,
+    tenants_have_their_turn,
     claims_are_bounded,
     messages_and_timers_share_a_bounded_claim,
     a_claim_for_small_executions_leaves_large_ones,
@@ -225,4 +226,34 @@ async fn the_backlog_is_what_is_due_and_has_no_owner(bench: Bench) {
     assert!(oldest_ms >= 900_000, "what can move at once has been due since its last event: {oldest_ms}");
     assert_eq!(bench.claimed(node).await, ["at-once", "late"]);
     assert_eq!(bench.backlog().await.unwrap(), Backlog::default());
+}
+
+async fn tenants_have_their_turn(bench: Bench) {
+    let node = bench.lease("n").await;
+    let other = bench.create_tenant("other", None).await.unwrap().unwrap();
+    let own = (0..50).map(|number| new(&format!("a{number}")));
+    let theirs = (0..3).map(|number| {
+        let mut theirs = new(&format!("b{number}"));
+        theirs.head.key.tenant = other;
+        theirs
+    });
+    bench.start(own.chain(theirs).collect()).await;
+    let claim = async |limit, without: &[TenantId], after| {
+        let filter = ClaimFilter::InTurn { limit, size: Size::Any, without: without.to_vec(), after };
+        let claimed = bench.store.claim(node, filter).await.unwrap();
+        let count = |tenant| claimed.iter().filter(|claimed| claimed.head.key.tenant == tenant).count();
+        (count(T), count(other))
+    };
+    assert_eq!(claim(1, &[], T).await, (0, 1), "the next tenant comes first");
+    assert_eq!(claim(1, &[], other).await, (1, 0));
+    assert_eq!(claim(8, &[], TenantId(0)).await, (4, 2), "each has half, as far as it needs that");
+    assert_eq!(claim(8, &[T], TenantId(0)).await, (0, 0));
+    assert_eq!(claim(8, &[], T).await, (8, 0));
+    let key = ExecutionKey { tenant: other, id: "c".parse().unwrap() };
+    let mut sleeps = new("c");
+    (sleeps.head.key, sleeps.head.settled) = (key.clone(), true);
+    bench.start(vec![sleeps]).await;
+    assert_eq!(claim(8, &[T], T).await, (0, 0));
+    assert!(bench.send(&key, "wake up".into()).await.unwrap());
+    assert_eq!(claim(8, &[], T).await, (4, 1), "a message is something to do");
 }

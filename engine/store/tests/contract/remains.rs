@@ -3,7 +3,7 @@
 
 use cerebelum_history::{Position, Timestamp};
 use cerebelum_store::{
-    ApprovalChange, ApprovalFilter, ApprovalState, ExecutionKey, ExecutionRow, Filter, Incarnation, State,
+    ApprovalChange, ApprovalFilter, ApprovalState, Command, ExecutionKey, ExecutionRow, Filter, Incarnation, State,
 };
 
 use crate::bench::{Bench, T, batch, call, end, events, fresh, key, new, written};
@@ -19,6 +19,7 @@ on_both!(
     an_execution_that_cannot_be_deleted_does_not_keep_the_others,
     rows_that_cannot_be_deleted_do_not_keep_those_of_others,
     a_damaged_tenant_keeps_no_execution,
+    messages_that_came_too_late_are_in_no_claims_way,
 );
 
 /// More than the rows and bytes that one transaction deletes.
@@ -274,4 +275,34 @@ async fn a_damaged_tenant_keeps_no_execution(bench: Bench) {
             meddler.run(&format!("delete from {table}")).await;
         }
     }
+}
+
+/// A claim looks at each execution that has a message which no activation has seen.
+async fn messages_that_came_too_late_are_in_no_claims_way(bench: Bench) {
+    let node = bench.lease("n").await;
+    for (id, last) in [("ended", State::Failed), ("open", State::Open), ("parked", State::Open)] {
+        let head = bench.started(node, id).await;
+        for message in ["one", "two"] {
+            bench.send(&key(id), message.into()).await.unwrap();
+        }
+        if last != State::Open {
+            assert_eq!(bench.write(end(node, &head, last)).await, Ok(()));
+        }
+    }
+    let park = Command::Park { incarnation: node, reason: "engine-error: no".into() };
+    assert!(bench.command(&key("parked"), park, None).await.unwrap());
+    let unseen = "select count(*) from inbox where seen = 0";
+    assert_eq!(bench.meddle(unseen).await, 6);
+    clear(&bench).await;
+    assert_eq!(bench.meddle(unseen).await, 2, "those of the open execution");
+    // What is resumed reads all of them.
+    assert!(bench.command(&key("ended"), Command::Reopen("again".into()), None).await.unwrap());
+    assert!(bench.command(&key("parked"), Command::Unpark, None).await.unwrap());
+    clear(&bench).await;
+    assert_eq!(bench.inbox("ended").await, ["one", "two", "again"]);
+    assert_eq!(bench.inbox("parked").await, ["one", "two"]);
+    assert_eq!(bench.meddle(unseen).await, 3);
+    let mut claimed = bench.claimed(node).await;
+    claimed.sort_unstable();
+    assert_eq!(claimed, ["ended", "parked"], "this node has the third one already");
 }

@@ -1,7 +1,7 @@
 //! Claims: which node may run which executions.
 
 use cerebelum_history::Timestamp;
-use cerebelum_store::{Backlog, Claimed, ExecutionKey, Incarnation, SMALL_BYTES, Size, State};
+use cerebelum_store::{Backlog, Claimed, ExecutionKey, Incarnation, SMALL_BYTES, Size, State, TenantId};
 
 use crate::tables::{Row, Tables};
 
@@ -29,35 +29,68 @@ impl Tables {
         if limit == 0 || self.standing(incarnation).is_none() {
             return Vec::new();
         }
-        let limit = limit as usize;
-        let fits = |row: &Row| size == Size::Any || row.brings() <= SMALL_BYTES;
-        let claimable =
-            || self.executions.values().filter(|row| is_free(row) && row.head.parked.is_none() && fits(row));
-        let (suspects, claimable) =
-            (|| claimable().filter(|row| row.is_suspect()), || claimable().filter(|row| !row.is_suspect()));
-        let told: Vec<ExecutionKey> =
-            claimable().filter(|row| row.has_unseen()).map(|row| row.head.key.clone()).collect();
-        let mut due: Vec<(Timestamp, ExecutionKey)> =
-            claimable().filter_map(|row| Some((wake(row)?, row.head.key.clone()))).collect();
-        due.retain(|(at, _)| *at <= self.now);
-        due.sort();
-        let half = limit.div_ceil(2).min(told.len());
-        let (first, rest) = told.split_at(half);
+        let mut picked = self.suspect(incarnation, size);
+        self.pick(&mut picked, limit as usize, |row| size == Size::Any || row.brings() <= SMALL_BYTES);
+        picked.iter().filter_map(|key| self.take(incarnation, key)).collect()
+    }
+
+    pub(crate) fn claim_in_turn(
+        &mut self,
+        incarnation: Incarnation,
+        (limit, size): (u32, Size),
+        (without, after): (&[TenantId], TenantId),
+    ) -> Vec<Claimed> {
+        if limit == 0 || self.standing(incarnation).is_none() {
+            return Vec::new();
+        }
+        let mut picked = self.suspect(incarnation, size);
+        let has_work = |row: &&Row| is_free(row) && can_move(row, self.now);
+        let with_work = self.executions.values().filter(has_work).map(|row| row.head.key.tenant);
+        let mut tenants: Vec<TenantId> = with_work.filter(|tenant| !without.contains(tenant)).collect();
+        tenants.sort_by_key(|tenant| (*tenant <= after, *tenant));
+        tenants.dedup();
+        tenants.truncate(limit as usize);
+        let share = limit as usize / tenants.len().max(1);
+        for tenant in tenants {
+            let until = (picked.len() + share).min(limit as usize);
+            let fits = |row: &Row| size == Size::Any || row.brings() <= SMALL_BYTES;
+            self.pick(&mut picked, until, |row| row.head.key.tenant == tenant && fits(row));
+        }
+        picked.iter().filter_map(|key| self.take(incarnation, key)).collect()
+    }
+
+    /// The suspect that the node may claim beside others, if there is one.
+    fn suspect(&self, incarnation: Incarnation, size: Size) -> Vec<ExecutionKey> {
         let has_one = self.executions.values().any(|row| {
             row.owner == Some(incarnation)
                 && row.is_suspect()
                 && row.head.state == State::Open
                 && row.head.parked.is_none()
         });
-        let suspect = suspects().filter(|row| !has_one && can_move(row, self.now));
-        let suspect = suspect.min_by_key(|row| (row.crashes_here(), row.no)).map(|row| row.head.key.clone());
-        let mut picked: Vec<ExecutionKey> = suspect.into_iter().filter(|_| size == Size::Any).collect();
+        let is_next = |row: &&Row| is_free(row) && row.is_suspect() && can_move(row, self.now);
+        let suspects = self.executions.values().filter(|row| size == Size::Any && !has_one && is_next(row));
+        suspects.min_by_key(|row| (row.crashes_here(), row.no)).map(|row| row.head.key.clone()).into_iter().collect()
+    }
+
+    /// Picks further executions that have something to do and fit, until there are `until`.
+    fn pick(&self, picked: &mut Vec<ExecutionKey>, until: usize, fits: impl Fn(&Row) -> bool) {
+        let claimable = || {
+            let is_claimable = |row: &&Row| is_free(row) && row.head.parked.is_none() && !row.is_suspect() && fits(row);
+            self.executions.values().filter(is_claimable)
+        };
+        let told: Vec<ExecutionKey> =
+            claimable().filter(|row| row.has_unseen()).map(|row| row.head.key.clone()).collect();
+        let mut due: Vec<(Timestamp, ExecutionKey)> =
+            claimable().filter_map(|row| Some((wake(row)?, row.head.key.clone()))).collect();
+        due.retain(|(at, _)| *at <= self.now);
+        due.sort();
+        let half = until.saturating_sub(picked.len()).div_ceil(2).min(told.len());
+        let (first, rest) = told.split_at(half);
         for key in first.iter().chain(due.iter().map(|(_, key)| key)).chain(rest) {
-            if picked.len() < limit && !picked.contains(key) {
+            if picked.len() < until && !picked.contains(key) {
                 picked.push(key.clone());
             }
         }
-        picked.iter().filter_map(|key| self.take(incarnation, key)).collect()
     }
 
     /// Frees those of these executions that the incarnation has claimed.

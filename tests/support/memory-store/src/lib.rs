@@ -110,6 +110,9 @@ impl Store for MemoryStore {
     fn claim(&self, incarnation: Incarnation, filter: ClaimFilter) -> StoreFuture<'_, Vec<Claimed>> {
         self.transact(|tables| match filter {
             ClaimFilter::Next { limit, size } => tables.claim(incarnation, limit, size),
+            ClaimFilter::InTurn { limit, size, without, after } => {
+                tables.claim_in_turn(incarnation, (limit, size), (&without, after))
+            }
             ClaimFilter::One(key) => tables.claim_one(incarnation, &key).into_iter().collect(),
         })
     }
@@ -267,6 +270,10 @@ impl ComponentStore for MemoryStore {
 
     fn component_users(&self, tenant: TenantId, digest: &Digest, limit: u32) -> StoreFuture<'_, Vec<ExecutionId>> {
         self.transact(|tables| tables.component_users(tenant, digest, limit))
+    }
+
+    fn is_component_used(&self, tenant: TenantId, digest: &Digest) -> StoreFuture<'_, bool> {
+        self.transact(|tables| !tables.component_users(tenant, digest, 1).is_empty())
     }
 
     fn remove_component(&self, version: Version, which: Removable, act: Option<Act>) -> StoreFuture<'_, bool> {
