@@ -9,6 +9,7 @@ use wasmtime::component::Accessor;
 
 use crate::bindings::{durable, http, types};
 use crate::convert;
+use crate::limits::{HANDLES_MAX, HANDLES_PER_CALL};
 use crate::state::{HostImpl, State};
 
 /// The result of every durable call, as a guest gets it.
@@ -19,6 +20,7 @@ async fn outcome_of(accessor: &Accessor<State, HostImpl>, call: Result<Call, Fai
     let issued = accessor.with(|mut access| {
         let calls = Arc::clone(&access.get().calls);
         let waiting = calls.issue(call?)?;
+        access.as_context_mut().set_max_component_handles(HANDLES_MAX + calls.open_calls() * HANDLES_PER_CALL);
         if calls.has_outgrown() {
             // The guest yields at its next instruction instead of at the next tick.
             access.as_context_mut().set_epoch_deadline(0);

@@ -175,6 +175,11 @@ impl HostCalls {
         std::mem::take(&mut table.requests)
     }
 
+    /// The number of open calls.
+    pub(crate) fn open_calls(&self) -> usize {
+        self.0.lock().open.len()
+    }
+
     /// Whether any call is open.
     pub(crate) fn has_open_call(&self) -> bool {
         !self.0.lock().open.is_empty()

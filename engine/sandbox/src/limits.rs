@@ -83,6 +83,11 @@ pub(crate) const BACKTRACE_FRAMES_MAX: usize = 64;
 /// Fibers per guest: one for the entry function, one for calls that block or lower.
 pub(crate) const FIBERS_PER_GUEST: u32 = 2;
 
+/// Handles (of streams, futures, resources of WASI) that a guest may hold beside those of its open calls. Each costs the
+/// host some 270 bytes, whatever it costs the guest.
+pub(crate) const HANDLES_MAX: usize = 1_024;
+/// Handles that a guest may hold for each open call.
+pub(crate) const HANDLES_PER_CALL: usize = 4;
 /// The most that one host call may copy, in bytes.
 pub(crate) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
 /// The most that a guest may ask for between two deliveries, in bytes of names and values.

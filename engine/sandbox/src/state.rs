@@ -11,10 +11,13 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::bindings::{Component, context};
 use crate::clocks::WallClock;
 use crate::host_calls::{HostCalls, Stream};
-use crate::limits::{HOSTCALL_BYTES_MAX, RANDOM_BYTES_MAX};
+use crate::limits::{HANDLES_MAX, HOSTCALL_BYTES_MAX, RANDOM_BYTES_MAX};
 use crate::memory::MemoryLimit;
 use crate::rng::DeterministicRng;
 use crate::stdio::StandardStream;
+
+/// A pollable and what it waits for are an entry each.
+const ENTRIES_PER_HANDLE: usize = 2;
 
 /// The state of one guest.
 pub(crate) struct State {
@@ -47,9 +50,11 @@ impl State {
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX * ENTRIES_PER_HANDLE);
         let state = Self {
             wasi,
-            table: ResourceTable::new(),
+            table,
             calls: Arc::clone(calls),
             info: info(begin),
             chance: DeterministicRng::new(begin.seed),
@@ -58,6 +63,7 @@ impl State {
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        store.set_max_component_handles(HANDLES_MAX);
         store.set_epoch_deadline(1);
         store
     }

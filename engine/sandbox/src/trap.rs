@@ -9,7 +9,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::bindings::types;
 use crate::host_calls::{HostCalls, cut};
-use crate::limits::{BACKTRACE_FRAMES_MAX, HOSTCALL_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::limits::{BACKTRACE_FRAMES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::{HostError, convert};
 
 /// An exit that the host decided on. It travels as the error of a host function.
@@ -112,6 +112,11 @@ fn describe_error(cause: &str, stderr_tail: &str) -> Failure {
     if cause.starts_with("too much data is being copied") {
         let message = format!("the guest handed over more than {HOSTCALL_BYTES_MAX} bytes at once");
         return Failure::new(kind::OUTPUT_TOO_LARGE, message);
+    }
+    // The same: what wasmtime says when a store, or the table of resources, has no room for a further one.
+    if cause.ends_with("store handle limit exceeded") || cause.contains("resource table has no free keys") {
+        let message = format!("the guest holds more than {HANDLES_MAX} handles beside those of its open calls");
+        return Failure::new(kind::MEMORY_LIMIT, with_reason(&message, stderr_tail));
     }
     Failure::retryable(kind::TRAP, with_reason(cause, stderr_tail))
 }

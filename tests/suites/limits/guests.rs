@@ -70,7 +70,7 @@ macro_rules! attacks {
 }
 
 attacks! {
-    large_steps_at_once: 60, {"what": "steps", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]);
+    large_steps_at_once: 30, {"what": "steps", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]);
     large_children_at_once: 20, {"what": "children", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]);
     large_starts_at_once: 20, {"what": "starts", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]);
     large_questions: 20, {"what": "questions", "count": 60, "bytes": (MIB / 2)}, Failed(&["call-limit"]);
@@ -81,8 +81,9 @@ attacks! {
     large_attributes: 20, {"what": "attributes", "count": 60, "bytes": (MIB - 2)}, Failed(&["attribute-limit"]);
     many_attributes: 20, {"what": "attributes", "count": 1_000, "bytes": 10}, Failed(&["attribute-limit"]);
     a_long_attribute_name: 5, {"what": "attribute-name", "count": 1, "bytes": 65}, Failed(&["attribute-limit", "invalid-argument"]);
-    shouting_without_end: 3, {"what": "shout", "count": 1, "bytes": 16_000}, Failed(&["history-limit"]);
+    shouting_without_end: 2, {"what": "shout", "count": 1, "bytes": 16_000}, Failed(&["history-limit"]);
     deep_steps: 20, {"what": "dig", "count": 100}, Failed(&["call-limit"]);
+    handles_without_end: 40, {"what": "handles", "count": 95_000}, Failed(&["memory-limit"]);
     much_progress: 20, {"what": "report", "count": 2_000, "bytes": (MIB)}, Completed;
     a_long_kind: 20, {"what": "kind", "count": 1, "bytes": (MIB / 2)}, Failed(&["xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"]);
     a_long_chain: 10, {"what": "chain", "count": 120}, Completed;

@@ -74,6 +74,21 @@ pub async fn report(ctx: Context, load: Load) -> Result<()> {
     Ok(())
 }
 
+/// Makes a handle that is never given back.
+#[cfg(target_arch = "wasm32")]
+#[expect(unsafe_code, reason = "the standard library gives each handle back")]
+fn keep_a_handle() {
+    #[link(wasm_import_module = "wasi:clocks/monotonic-clock@0.2.6")]
+    unsafe extern "C" {
+        #[link_name = "subscribe-duration"]
+        fn subscribe_duration(ns: u64) -> i32;
+    }
+    // SAFETY: the signature is that of the interface, and a handle that is not dropped harms only this guest.
+    unsafe { subscribe_duration(u64::MAX >> 1) };
+}
+#[cfg(not(target_arch = "wasm32"))]
+fn keep_a_handle() {}
+
 /// Does one of these things, all of it at once where that is possible.
 #[workflow]
 pub async fn load(ctx: Context, load: Load) -> Result<u32> {
@@ -114,6 +129,7 @@ pub async fn load(ctx: Context, load: Load) -> Result<u32> {
             return ctx.continue_as_new(next).await;
         }
         "chain" => return Ok(ctx.run()),
+        "handles" => all.for_each(|_| keep_a_handle()),
         "hold" => {
             drop(ctx.signal::<Json>("never").await?);
         }
