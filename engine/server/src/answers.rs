@@ -363,7 +363,8 @@ mod tests {
     async fn a_connection_on_which_an_answer_is_not_read_is_given_up() {
         const MOST: Duration = Duration::from_millis(50);
         let places = crate::places::Places::new(Duration::ZERO);
-        let (read, unread) = (places.meet([127, 0, 0, 1].into()).await, places.meet([127, 0, 0, 1].into()).await);
+        let meet = || places.meet([127, 0, 0, 1].into()).unwrap();
+        let (read, unread) = (meet(), meet());
         drop(in_time(Arc::downgrade(&read), MOST));
         let _unwritten = in_time(Arc::downgrade(&unread), MOST);
         unread.unread().await;

@@ -1,7 +1,6 @@
 //! Connections to the port: their number, the limits of each, and how they end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -57,7 +56,11 @@ pub(crate) async fn serve(
                     continue;
                 }
             };
-            let (alive, tls, connection) = (alive.clone(), tls.clone(), places.meet(peer).await);
+            let Some(connection) = places.meet(peer) else {
+                tracing::debug!(%peer, "a connection found no place among those without a caller");
+                continue;
+            };
+            let (alive, tls) = (alive.clone(), tls.clone());
             let (router, stopping) = (router.clone(), stopping.clone());
             tokio::spawn(async move {
                 tokio::select! {
@@ -98,10 +101,9 @@ async fn serve_one(
     router: Router,
     stopping: watch::Receiver<bool>,
 ) {
-    let has_asked = Arc::new(AtomicBool::new(false));
-    let (asked, of_request) = (has_asked.clone(), place.clone());
+    let of_request = place.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        asked.store(true, Ordering::Relaxed);
+        of_request.asked();
         request.extensions_mut().insert(of_request.clone());
         router.clone().call(request)
     });
@@ -133,7 +135,7 @@ async fn serve_one(
             }
             () = first.as_mut(), if is_timed => {
                 is_timed = false;
-                if !has_asked.load(Ordering::Relaxed) {
+                if !place.has_asked() {
                     return;
                 }
             }

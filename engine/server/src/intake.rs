@@ -1,4 +1,4 @@
-//! Limits on incoming requests: the bytes of all of them together, and the silence within one.
+//! Limits on incoming requests: the bytes of all of them together, and how slowly one may arrive.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,29 +9,35 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use cerebelum_worker::TenantId;
-use futures::StreamExt;
+use cerebelum_worker::{Engine, TenantId};
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
 use tonic::Status;
 
 use crate::access::Access;
+use crate::convert::refusal;
 
-/// The bytes of requests that may be in memory until these requests are answered.
+/// The bytes of requests that may be in memory until these requests are answered. One tenant may have as many of them as
+/// are still free: half if it is alone, then half of the rest, so that no number of tenants takes the last of them.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
-/// The same for the requests of one tenant, so that others always get theirs in.
-const TENANT_REQUEST_BYTES_MAX: usize = 192 << 20;
-/// The same for the requests of all clients without a token, whose forms are small.
+/// The bytes of the requests of all clients without a token, whose forms are small.
 const STRANGER_REQUEST_BYTES_MAX: usize = 16 << 20;
-/// The beginning of such a request that is not counted: a login is possible whatever other clients send.
+/// The beginning of a caller's request that is not counted: what is small gets in whatever others send.
+const FREE_BYTES: usize = 4 << 10;
+/// The same of a request without a token: a login is possible.
 const STRANGER_FREE_BYTES: usize = 1 << 10;
-/// How long such a request may take to arrive.
-const STRANGER_ARRIVAL_MAX: Duration = Duration::from_secs(30);
 /// The calls whose messages are processed as they arrive, so that only a part of their bytes is in memory at once.
 const WORKED_OFF: [&str; 2] = ["/cerebelum.v1.Engine/StartMany", "/v1/starts"];
 /// The bytes of that part: the starts that are passed to the engine together, the message that exceeded that bound, and
 /// the message after it.
 const WORKED_OFF_BYTES_MAX: usize = 16 << 20;
-/// How long an incomplete request may be silent.
+/// How long a request without a token may take to arrive.
+const STRANGER_ARRIVAL_MAX: Duration = Duration::from_secs(30);
+/// In this time each further [`PACE_BYTES`] of a caller's request arrive, or its end. Of what is processed as it arrives,
+/// anything at all.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// See [`SILENCE_MAX`].
+const PACE_BYTES: usize = 256 << 10;
 
 /// Bytes of requests that are not answered yet: of all clients together, of each tenant, and of those without a token.
 #[derive(Debug, Clone, Default)]
@@ -43,12 +49,9 @@ pub(crate) struct Intake {
 impl Intake {
     /// The share of a request that begins: of a tenant, or of a client without a token.
     fn begin(&self, tenant: Option<TenantId>, own_max: usize) -> Taken {
-        let (whose, tenant_max, free) = match tenant {
-            Some(_) => ("your tenant's requests", TENANT_REQUEST_BYTES_MAX, 0),
-            None => ("requests without a token", STRANGER_REQUEST_BYTES_MAX, STRANGER_FREE_BYTES),
-        };
+        let (is_caller, free) = (tenant.is_some(), if tenant.is_some() { FREE_BYTES } else { STRANGER_FREE_BYTES });
         let (all, tenant) = (self.all.clone(), self.of(tenant));
-        Taken { all, tenant, whose, tenant_max, free: AtomicUsize::new(free), own: AtomicUsize::new(0), own_max }
+        Taken { all, tenant, is_caller, free: AtomicUsize::new(free), own: AtomicUsize::new(0), own_max }
     }
 
     fn of(&self, tenant: Option<TenantId>) -> Arc<AtomicUsize> {
@@ -65,9 +68,9 @@ impl Intake {
 /// The share of one request.
 struct Taken {
     all: Arc<AtomicUsize>,
+    /// Of its tenant, or of all clients without a token.
     tenant: Arc<AtomicUsize>,
-    whose: &'static str,
-    tenant_max: usize,
+    is_caller: bool,
     /// The number of its bytes that are still not counted.
     free: AtomicUsize,
     own: AtomicUsize,
@@ -84,17 +87,22 @@ impl Taken {
             return Ok(());
         }
         self.own.fetch_add(bytes, Ordering::Relaxed);
-        let counts = [(&self.tenant, self.whose, self.tenant_max), (&self.all, "the requests", REQUEST_BYTES_MAX)];
         // Both are counted in any case, because both are given back at the end.
-        let over = counts.map(|(count, whose, max)| {
-            (count.fetch_add(bytes, Ordering::Relaxed) + bytes > max).then_some((whose, max >> 20))
-        });
-        match over.into_iter().flatten().next() {
-            Some((whose, mib)) => Err(Status::resource_exhausted(format!(
-                "{whose} under way have more than {mib} MiB: try again in a moment"
-            ))),
-            None => Ok(()),
+        let tenant = self.tenant.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let all = self.all.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let fits = match self.is_caller {
+            true => tenant <= REQUEST_BYTES_MAX.saturating_sub(all),
+            false => tenant <= STRANGER_REQUEST_BYTES_MAX && all <= REQUEST_BYTES_MAX,
+        };
+        if fits {
+            return Ok(());
         }
+        let whose = if self.is_caller { "of your tenant" } else { "without a token" };
+        Err(Status::resource_exhausted(format!(
+            "the requests under way are too large, {} MiB {whose} and {} MiB in all: try again in a moment",
+            tenant >> 20,
+            all >> 20
+        )))
     }
 }
 
@@ -105,39 +113,95 @@ impl Drop for Taken {
     }
 }
 
+/// How slowly a request may arrive, and how much of it has.
+struct Arrival {
+    /// From here on the time is counted.
+    since: Instant,
+    /// What has arrived since then.
+    bytes: usize,
+    /// With so many bytes the time begins anew.
+    step: usize,
+    time: Duration,
+    /// The caller's access, which may end meanwhile.
+    access: Option<(Access, Engine)>,
+    /// Resolves when it has. Most requests are there at once and need none.
+    lost: Option<BoxFuture<'static, Status>>,
+}
+
+impl Arrival {
+    fn new(access: Option<(Access, Engine)>, is_worked_off: bool) -> Self {
+        let (step, time) = match &access {
+            None => (usize::MAX, STRANGER_ARRIVAL_MAX),
+            Some(_) if is_worked_off => (1, SILENCE_MAX),
+            Some(_) => (PACE_BYTES, SILENCE_MAX),
+        };
+        Self { since: Instant::now(), bytes: 0, step, time, access, lost: None }
+    }
+
+    fn note(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes >= self.step {
+            (self.since, self.bytes) = (Instant::now(), 0);
+        }
+    }
+
+    /// Waits for what is to arrive; the status if that takes too long, or the caller's access has ended.
+    async fn wait<T>(&mut self, arriving: impl Future<Output = T>) -> Result<T, Status> {
+        let mut arriving = std::pin::pin!(arriving);
+        if let Some(there) = arriving.as_mut().now_or_never() {
+            return Ok(there);
+        }
+        let left = self.time.saturating_sub(self.since.elapsed());
+        let access = &self.access;
+        let lost = self.lost.get_or_insert_with(|| match access.clone() {
+            Some((access, engine)) => access.lost(engine).map(refusal).boxed(),
+            None => std::future::pending().boxed(),
+        });
+        tokio::select! {
+            biased;
+            there = arriving => Ok(there),
+            refused = lost => Err(refused),
+            () = tokio::time::sleep(left) => Err(self.late()),
+        }
+    }
+
+    fn late(&self) -> Status {
+        let seconds = self.time.as_secs();
+        Status::deadline_exceeded(match self.step {
+            usize::MAX => format!("a request without a token takes at most {seconds} s"),
+            1 => format!("the request said nothing for {seconds} s"),
+            step => format!("the request came too slowly: less than {} KiB in {seconds} s", step >> 10),
+        })
+    }
+}
+
 /// Counts the bytes of a request until its answer begins.
-pub(crate) async fn count(State(all): State<Intake>, request: Request, next: Next) -> Response {
-    let own_max = if WORKED_OFF.contains(&request.uri().path()) { WORKED_OFF_BYTES_MAX } else { usize::MAX };
-    let tenant = request.extensions().get::<Access>().map(|access| access.caller.tenant);
-    let taken = Arc::new(all.begin(tenant, own_max));
+pub(crate) async fn count(State((all, engine)): State<(Intake, Engine)>, request: Request, next: Next) -> Response {
+    let is_worked_off = WORKED_OFF.contains(&request.uri().path());
+    let own_max = if is_worked_off { WORKED_OFF_BYTES_MAX } else { usize::MAX };
+    let access = request.extensions().get::<Access>().cloned();
+    let taken = Arc::new(all.begin(access.as_ref().map(|access| access.caller.tenant), own_max));
+    let arrival = Arrival::new(access.map(|access| (access, engine)), is_worked_off);
     let counted = taken.clone();
-    let until = tenant.is_none().then(|| Instant::now() + STRANGER_ARRIVAL_MAX);
-    let request = request.map(|body| Body::from_stream(pieces(body, counted, until)));
+    let request = request.map(|body| Body::from_stream(pieces(body, counted, arrival)));
     let response = next.run(request).await;
     drop(taken);
     response
 }
 
-/// The pieces of a body, each as soon as it has been counted. The last one has to be there at `until`.
-fn pieces(
-    body: Body,
-    taken: Arc<Taken>,
-    until: Option<Instant>,
-) -> impl futures::Stream<Item = Result<Bytes, Status>> + Send {
-    futures::stream::unfold(Some((body.into_data_stream(), taken)), move |state| async move {
-        let (mut rest, taken) = state?;
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let patience = left.map_or(SILENCE_MAX, |left| left.min(SILENCE_MAX));
-        let Ok(piece) = tokio::time::timeout(patience, rest.next()).await else {
-            let late = match left {
-                Some(_) => format!("a request without a token takes at most {} s", STRANGER_ARRIVAL_MAX.as_secs()),
-                None => format!("the request said nothing for {} s", SILENCE_MAX.as_secs()),
-            };
-            return Some((Err(Status::deadline_exceeded(late)), None));
+/// The pieces of a body, each as soon as it has been counted.
+fn pieces(body: Body, taken: Arc<Taken>, arrival: Arrival) -> impl Stream<Item = Result<Bytes, Status>> + Send {
+    futures::stream::unfold(Some((body.into_data_stream(), taken, arrival)), |state| async move {
+        let (mut rest, taken, mut arrival) = state?;
+        let piece = match arrival.wait(rest.next()).await {
+            Ok(piece) => piece?.map_err(|_| Status::cancelled("the request broke off")),
+            Err(late) => Err(late),
         };
-        let piece = piece?.map_err(|_| Status::cancelled("the request broke off"));
         let piece = piece.and_then(|piece| taken.add(piece.len()).map(|()| piece));
-        let rest = piece.is_ok().then_some((rest, taken));
+        let rest = piece.as_ref().ok().map(|piece| {
+            arrival.note(piece.len());
+            (rest, taken, arrival)
+        });
         Some((piece, rest))
     })
 }
@@ -147,18 +211,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenant_that_sends_too_much_leaves_room_for_others() {
+    fn however_many_tenants_send_too_much_there_is_room_for_the_next() {
         let intake = Intake::default();
-        let request = |tenant| intake.begin(Some(TenantId(tenant)), usize::MAX);
-        let first = request(1);
-        assert!(first.add(TENANT_REQUEST_BYTES_MAX).is_ok());
-        let refused = request(1).add(1).unwrap_err();
-        assert!(refused.message().starts_with("your tenant's requests under way have more than 192 MiB"), "{refused}");
-        let other = request(2);
-        assert!(other.add(REQUEST_BYTES_MAX - TENANT_REQUEST_BYTES_MAX).is_ok());
-        assert!(request(3).add(1).unwrap_err().message().starts_with("the requests under way"));
-        drop(first);
-        assert!(request(1).add(TENANT_REQUEST_BYTES_MAX).is_ok());
+        let request = |tenant| {
+            let request = intake.begin(Some(TenantId(tenant)), usize::MAX);
+            assert!(request.add(FREE_BYTES).is_ok(), "a small request is never refused");
+            request
+        };
+        let mut held = Vec::new();
+        for tenant in 1..=8 {
+            let rest = REQUEST_BYTES_MAX >> tenant;
+            held.push(request(tenant));
+            assert!(held.last().unwrap().add(rest).is_ok(), "{tenant} has half of what is free");
+            let refused = request(tenant).add(1).unwrap_err();
+            assert!(refused.message().contains("MiB of your tenant"), "{refused}");
+        }
+        held.clear();
+        assert!(request(1).add(REQUEST_BYTES_MAX / 2).is_ok());
     }
 
     #[test]
@@ -167,20 +236,35 @@ mod tests {
         let form = intake.begin(None, usize::MAX);
         assert!(form.add(STRANGER_FREE_BYTES + STRANGER_REQUEST_BYTES_MAX).is_ok());
         let refused = form.add(1).unwrap_err();
-        assert!(refused.message().starts_with("requests without a token under way have more than 16 MiB"), "{refused}");
+        assert!(refused.message().contains("16 MiB without a token"), "{refused}");
         let login = intake.begin(None, usize::MAX);
         assert!(login.add(STRANGER_FREE_BYTES).is_ok());
         assert!(login.add(1).is_err());
-        assert!(intake.begin(Some(TenantId(1)), usize::MAX).add(TENANT_REQUEST_BYTES_MAX).is_ok());
+        assert!(intake.begin(Some(TenantId(1)), usize::MAX).add(REQUEST_BYTES_MAX / 3).is_ok());
     }
 
     #[tokio::test]
     async fn a_request_that_does_not_arrive_in_time_ends() {
         let taken = Arc::new(Intake::default().begin(None, usize::MAX));
         let silent = Body::from_stream(futures::stream::pending::<Result<Bytes, Status>>());
-        let mut pieces = Box::pin(pieces(silent, taken, Some(Instant::now())));
+        let arrival =
+            Arrival { since: Instant::now().checked_sub(STRANGER_ARRIVAL_MAX).unwrap(), ..Arrival::new(None, false) };
+        let mut pieces = Box::pin(pieces(silent, taken, arrival));
         let late = pieces.next().await.unwrap().unwrap_err();
         assert_eq!(late.message(), "a request without a token takes at most 30 s");
         assert!(pieces.next().await.is_none());
+    }
+
+    #[test]
+    fn a_trickle_does_not_begin_the_time_anew() {
+        let began = Instant::now();
+        let mut arrival = Arrival { step: PACE_BYTES, since: began, ..Arrival::new(None, false) };
+        for _ in 0..4_000 {
+            arrival.note(1);
+        }
+        assert_eq!((arrival.since, arrival.bytes), (began, 4_000));
+        assert!(arrival.late().message().contains("less than 256 KiB"), "{}", arrival.late());
+        arrival.note(PACE_BYTES);
+        assert!(arrival.since > began && arrival.bytes == 0);
     }
 }

@@ -186,11 +186,12 @@ fn router(
     let grpc = grpc.prepare().into_axum_router();
     // Fallbacks of both would contradict each other: a path that begins with `/v1/` is one of REST.
     let router = probes.merge(rest).merge(pages).fallback_service(grpc);
+    let counting = (Intake::default(), engine.clone());
     let gate = Gate { engine, operations, pages: entries.clone(), origins, public_url: public_url.clone() };
     // The last layer is the first that a request meets: nothing of its body is read before it is let in.
     router
         .layer(middleware::from_fn_with_state(public_url.clone(), put_below))
-        .layer(middleware::from_fn_with_state(Intake::default(), intake::count))
+        .layer(middleware::from_fn_with_state(counting, intake::count))
         .layer(middleware::from_fn_with_state(budget, answers::weigh))
         .layer(middleware::from_fn_with_state(gate, admit))
         .layer(middleware::from_fn_with_state(Walls { origins, pages: entries, public_url }, guard))
