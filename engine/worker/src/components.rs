@@ -173,9 +173,11 @@ fn checked_name(name: Option<String>, file_name: &str) -> Result<String, ApiErro
         stem.unwrap_or("component").replace('_', "-")
     });
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+    // A part of a path that is nothing but dots leads elsewhere.
+    let is_path = name.chars().all(|c| c == '.');
+    if is_path || name.len() > 64 || !name.chars().all(allowed) {
         return Err(ApiError::Invalid(format!(
-            "`{}` is no component name: use 1 to 64 of A-Z a-z 0-9 . _ -",
+            "`{}` is not a name for a component: use 1 to 64 of A-Z a-z 0-9 . _ -, not only dots",
             name.escape_debug()
         )));
     }

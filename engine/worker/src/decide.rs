@@ -1,6 +1,6 @@
 //! Answers to questions: which question is meant, who may answer it, and the answer itself.
 
-use cerebelum_history::{Approval, Approvers, Digest, ExecutionId, Json, Message, planted};
+use cerebelum_history::{Approval, Approvers, Digest, ExecutionId, Json, MESSAGE_BYTES_MAX, Message, planted};
 use cerebelum_store::{Answer, AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, ExecutionKey};
 
 use crate::api::{ApiError, Decision};
@@ -46,10 +46,11 @@ impl TenantEngine {
         let operation = if matches!(decision, Decision::Approve { .. }) { "Approve" } else { "Reject" };
         let act = self.act(operation, &row.id, format!("{}{}", row.execution, author.note));
         let cause = self.cause();
+        check_remark(&decision)?;
+        self.has_inbox_room(&ExecutionKey { tenant: self.tenant, id: row.execution.clone() }).await?;
         let (to, message) = match decision {
             Decision::Approve { data, comment } => {
                 let data = Json::parse(data).map_err(|e| ApiError::Invalid(format!("the answer is {e}")))?;
-                self.has_inbox_room(&ExecutionKey { tenant: self.tenant, id: row.execution.clone() }).await?;
                 if let Some(schema) = request.schema {
                     self.fits(schema, &data).await?;
                 }
@@ -138,6 +139,18 @@ impl TenantEngine {
                 )))
             }
         }
+    }
+}
+
+/// Checks the length of what the person says beside the answer.
+fn check_remark(decision: &Decision) -> Result<(), ApiError> {
+    let (what, bytes) = match decision {
+        Decision::Approve { comment, .. } => ("comment", comment.as_ref().map_or(0, String::len)),
+        Decision::Reject { reason } => ("reason", reason.len()),
+    };
+    match bytes > MESSAGE_BYTES_MAX {
+        true => Err(ApiError::Invalid(format!("the {what} has {bytes} bytes, at most {MESSAGE_BYTES_MAX} are kept"))),
+        false => Ok(()),
     }
 }
 

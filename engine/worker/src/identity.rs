@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::api::ApiError;
 use crate::engine::Engine;
-use crate::quotas::{Bucket, Quotas};
+use crate::quotas::Quotas;
 use crate::throttle::Throttle;
 
 /// How long the engine goes by what it read of a token. A revoked token is refused after this time at the latest.
@@ -25,6 +25,8 @@ const TRUST_MS: u64 = 4_000;
 const REMEMBERED_MAX: usize = 10_000;
 /// The most unknown tokens that are looked up at once: guesses keep no more of the database busy.
 const TOKEN_LOOKUPS_MAX: usize = 2;
+/// How many links are looked up at once. Guesses keep no more of the database busy.
+const LINK_LOOKUPS_MAX: usize = 2;
 /// How long a token may wait to be looked up.
 const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A token's last use is noted to the minute.
@@ -233,8 +235,8 @@ pub(crate) struct Identities {
     known: Mutex<HashMap<String, Known>>,
     /// Whether there was a token, and when that was read. Once there was one, there always was.
     has_tokens: Mutex<Option<(bool, u64)>>,
-    /// How many links were looked up lately.
-    pub(crate) link_lookups: Mutex<Bucket>,
+    /// For links.
+    pub(crate) link_lookups: Semaphore,
     /// For tokens that were never seen to be valid.
     lookups: Semaphore,
     /// For tokens that were valid before, and for the question whether there are any. No guess waits here.
@@ -249,7 +251,7 @@ impl Default for Identities {
             beyond_quota: Throttle::default(),
             known: Mutex::default(),
             has_tokens: Mutex::default(),
-            link_lookups: Mutex::default(),
+            link_lookups: Semaphore::new(LINK_LOOKUPS_MAX),
             lookups: Semaphore::new(TOKEN_LOOKUPS_MAX),
             refreshes: Semaphore::new(1),
         }

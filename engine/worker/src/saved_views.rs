@@ -118,9 +118,11 @@ fn key(caller: &Caller, name: &str, shared: bool) -> Result<ViewKey, ApiError> {
     }
     let name = name.trim();
     let letters = name.chars().count();
-    if letters == 0 || letters > VIEW_NAME_LETTERS_MAX || name.chars().any(char::is_control) {
+    // A part of a path that is nothing but dots leads elsewhere; nothing at all is nothing but dots as well.
+    let is_path = name.chars().all(|c| c == '.');
+    if is_path || letters > VIEW_NAME_LETTERS_MAX || name.chars().any(char::is_control) {
         return Err(ApiError::Invalid(format!(
-            "the name of a view has 1 to {VIEW_NAME_LETTERS_MAX} letters, and no control characters"
+            "the name of a view has 1 to {VIEW_NAME_LETTERS_MAX} letters, not only dots, and no control characters"
         )));
     }
     Ok(ViewKey { tenant: caller.tenant, owner, name: name.to_owned() })

@@ -121,7 +121,31 @@ fn compile(text: &Json) -> Result<Option<Arc<Validator>>, String> {
 }
 
 fn judge(validator: &Validator, value: &Json, effort: Effort) -> Result<(), Mismatch> {
-    // A number outside the range of machine numbers is valid JSON but cannot be checked by a schema.
-    let Ok(value) = serde_json::from_str::<serde_json::Value>(value.as_str()) else { return Ok(()) };
+    // Valid JSON all the same: a number outside the range of machine numbers, half of a surrogate pair, 128 levels. What a
+    // schema cannot see is refused: next to it nothing else would be checked.
+    let value = serde_json::from_str::<serde_json::Value>(value.as_str())
+        .map_err(|error| Mismatch::Value(format!("it has what no schema can check: {error}")))?;
     validator.check(&value, effort)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_schema_refuses_is_refused_beside_anything() {
+        let checker = Checker::new();
+        let schema = r#"{"type":"object","properties":{"name":{"type":"string"}},"required":["name"]}"#;
+        let schema = Input::new(Json::parse(schema).unwrap());
+        let deep = format!("{}{}", "[".repeat(127), "]".repeat(127));
+        let odd = ["1", "1e400", "-1e999", r#""\ud800""#, r#"{"\udc00":1}"#, deep.as_str()];
+        for beside in odd {
+            for name in ["5", "null", "[]", "1e400"] {
+                let value = Json::parse(format!(r#"{{"name":{name},"other":{beside}}}"#)).unwrap();
+                assert!(checker.check(&schema, &value).await.is_err(), "{value:?}");
+            }
+        }
+        let good = Json::parse(r#"{"name":"x","other":1}"#).unwrap();
+        assert!(checker.check(&schema, &good).await.is_ok());
+    }
 }
