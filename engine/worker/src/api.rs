@@ -67,6 +67,9 @@ pub enum OpenError {
     /// The data folder or the database cannot be used in their present state (exit code 5).
     #[error("{0}")]
     Unusable(String),
+    /// A setting cannot be used, at any time (exit code 2).
+    #[error("{0}")]
+    Settings(String),
 }
 
 impl From<String> for OpenError {

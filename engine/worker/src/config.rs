@@ -6,6 +6,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::fetch::is_host;
 use crate::traces::TraceSettings;
 use crate::vault::SecretsKey;
 
@@ -112,6 +113,19 @@ impl Config {
             return Err(
                 "the audit cannot be kept for no time at all: set `keep_audit` to the time that it is kept".to_owned()
             );
+        }
+        if !["sqlite:", "postgres://", "postgresql://"].iter().any(|kind| self.database.starts_with(kind)) {
+            return Err("a database is `sqlite:FILE` or `postgres://USER@HOST/NAME`: set `database` to one".to_owned());
+        }
+        if self.activations_max == 0 {
+            return Err("an engine with room for no execution runs none: set `activations_max` to 1 or more".to_owned());
+        }
+        if let Some(wrong) = self.allow_http.iter().find(|host| *host != "*" && !is_host(host)) {
+            return Err(format!(
+                "`{}` in `allow_http` is not a host: write a name or an address, and a port if it is not any, such as \
+                 api.example.com:443, or * for all",
+                wrong.escape_debug()
+            ));
         }
         if self.lease >= LEASE_MIN {
             return Ok(());

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use cerebelum_history::{Failure, HttpRequest, HttpResponse, Scope};
+use cerebelum_history::{Failure, HttpRequest, HttpResponse, Scope, kind};
 use cerebelum_store::ExecutionKey;
 use url::Url;
 
 /// The most characters of a method, or of a host and port. Longer ones are refused anyway.
 const WORD_CHARS_MAX: usize = 260;
+
+/// The failures of requests that did not leave.
+const NOT_SENT: [&str; 2] = [kind::NOT_GRANTED, kind::INVALID_ARGUMENT];
 
 /// The execution and the step that send a request.
 #[derive(Debug, Clone)]
@@ -38,10 +41,14 @@ impl RequestLine {
             Ok(answer) => (answer.status.to_string(), headers(&answer.headers) + answer.body.len()),
             Err(failure) => (failure.kind.clone(), 0),
         };
+        let (sent, what) = match result {
+            Err(failure) if NOT_SENT.contains(&&*failure.kind) => (0, "a request of a step was refused and not sent"),
+            _ => (*sent, "a step sent a request"),
+        };
         let (tenant, ms) = (key.tenant.0, took.unwrap_or_default().as_millis());
         tracing::info!(
             target: "cerebelum::requests",
-            tenant, execution = %key.id, %scope, method, to, status, sent, received, ms, "a step sent a request"
+            tenant, execution = %key.id, %scope, method, to, status, sent, received, ms, "{what}"
         );
     }
 }

@@ -33,6 +33,9 @@ const COUNT_MAX: Duration = Duration::from_secs(2);
 /// The pause between two looks at whether tasks run in time.
 const LAG_PAUSE: Duration = Duration::from_millis(500);
 
+/// How often the log says that the engine is not ready.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// A running engine; cheap to clone. What concerns a tenant goes through [`Engine::of`].
 #[derive(Clone)]
 pub struct Engine {
@@ -52,7 +55,7 @@ impl Engine {
     /// # Errors
     /// One line for a person, when the data folder or the database cannot be used.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        config.check()?;
+        config.check().map_err(OpenError::Settings)?;
         // The folder is locked first: a second engine on it must not touch the database either.
         let name = NodeName::claim(&config.data, &ThisRuntime)?;
         let ledger = Ledger::new(config.host_bytes_max);
@@ -122,6 +125,7 @@ impl Engine {
         // In the simulation there is nothing to measure.
         if runtime.poll_clock().is_some() {
             running.push(core("lag", |scheduler| keep_measuring_lag(scheduler).boxed()));
+            running.push(core("waits", |scheduler| keep_telling_of_waits(scheduler).boxed()));
         }
         let engine = Self {
             node,
@@ -176,12 +180,9 @@ impl Engine {
             return Err("the engine is stopping".to_owned());
         }
         if self.node.lease.incarnation().is_none() {
-            return Err("the engine has no lease on its database".to_owned());
+            return Err("the engine has no lease on its database: its log says why".to_owned());
         }
-        match self.node.liveness.oldest().filter(|(_, waited)| *waited > self.node.config.lease) {
-            Some((what, waited)) => Err(format!("{what} has waited for {} s", waited.as_secs())),
-            None => Ok(()),
-        }
+        overdue(&self.node).map_or(Ok(()), Err)
     }
 
     /// Returns the reason when the engine cannot go on and a new process is needed.
@@ -255,5 +256,23 @@ async fn keep_measuring_lag(scheduler: Arc<Scheduler>) {
         let planned = runtime.poll_clock().map(|now| now + LAG_PAUSE);
         runtime.sleep(LAG_PAUSE).await;
         planned.inspect(|planned| lag.observe(planned.elapsed().as_secs_f64()));
+    }
+}
+
+/// What has waited for longer than a lease, in words; none if nothing has.
+fn overdue(node: &Node) -> Option<String> {
+    let (what, waited) = node.liveness.oldest().filter(|(_, waited)| *waited > node.config.lease)?;
+    Some(format!("{what} has waited for {} s", waited.as_secs()))
+}
+
+/// Tells the log why the engine is not ready although it has a lease, at most once a minute, forever.
+async fn keep_telling_of_waits(scheduler: Arc<Scheduler>) {
+    let node = &scheduler.node;
+    loop {
+        node.runtime.sleep(node.config.lease).await;
+        if let Some(why) = overdue(node) {
+            tracing::warn!(why, "not ready");
+            node.runtime.sleep(TOLD_EVERY).await;
+        }
     }
 }

@@ -133,6 +133,12 @@ impl LeaseKeeper {
                 self.until_boot_ms.store(asked + millis(lease.remaining), Ordering::Release);
                 self.current.send_replace(Some(lease.incarnation));
                 tracing::info!(node, incarnation = lease.incarnation.0, "lease begun");
+                if lease.incarnation == Incarnation(1) {
+                    // A wrong path, or a copy that was lost, looks the same as a first start.
+                    tracing::warn!(
+                        "this database is new: it has no executions, and only tokens made for it a moment ago"
+                    );
+                }
                 true
             }
             Ok(Err(later)) => {

@@ -290,6 +290,7 @@ impl Engine {
     /// When the caller may not, there is no such token, or the database does not answer.
     pub async fn revoke_token(&self, caller: &Caller, of: Option<&str>, id: &str) -> Result<(), ApiError> {
         let of = self.tenant_of(caller, Action::Tokens, of).await?;
+        self.keeps_an_admin(&of, id).await?;
         let act = self.act(caller, of.id, ("RevokeToken", id, "revoked"));
         let _turn = self.node.turns.writes.next(caller.tenant).await;
         if !self.node.store.revoke_token(of.id, id, act).await? {
@@ -302,6 +303,24 @@ impl Engine {
         self.identities.distrust();
         tracing::info!(token = id, tenant = of.name, "token revoked");
         Ok(())
+    }
+
+    /// Refuses the end of the last token with which the engine can be managed.
+    async fn keeps_an_admin(&self, of: &Tenant, id: &str) -> Result<(), ApiError> {
+        if of.id != TenantId::DEFAULT {
+            return Ok(());
+        }
+        let now = self.node.clock.now();
+        let is_valid = |token: &Token| token.revoked_at.is_none() && token.expires_at.is_none_or(|end| now < end);
+        let mut admins = self.node.store.tokens(of.id).await?;
+        admins.retain(|token| is_valid(token) && token.role == Role::Admin.as_str());
+        match admins.as_slice() {
+            [last] if last.id == id => Err(ApiError::Conflict(format!(
+                "`{id}` is the last token with which this engine can be managed: create another one first, with \
+                 `cerebelum token create --role admin --name NAME`"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// What the caller does to this tenant, for the audit.

@@ -67,7 +67,11 @@ fn the_first_token_closes_an_engine_for_good(database: Database) {
     assert!(kept.contains('*') && !kept.contains(&admin), "{kept}");
     // A revoked token was there all the same.
     let id = engine.json(&["token", "list"])[0]["id"].as_str().unwrap().to_owned();
-    engine.ok(&["token", "revoke", &id]);
+    let last = engine.cli(&["token", "revoke", &id]);
+    assert_eq!(last.code, 5, "{last:?}");
+    assert!(last.err.contains("create another one first"), "{last:?}");
+    let other = token(&engine, &admin, &["--role", "admin", "--name", "bob"]);
+    engine.ok(&["token", "revoke", &id, "--token", &other]);
     assert_eq!(engine.cli(&["list"]).code, 5);
 }
 

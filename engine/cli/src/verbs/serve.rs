@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use cerebelum_server::ServeError;
 use cerebelum_worker::{Engine, OpenError};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -18,6 +20,9 @@ const LOG_LINES_MAX: usize = 4_096;
 /// How long the whole of a graceful stop may take.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
+/// As many open files are enough: some programs go through all that they may have.
+const OPEN_FILES_MAX: u64 = 65_536;
+
 /// This very program, even when its file has been replaced since.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
@@ -28,6 +33,7 @@ pub(crate) async fn serve(args: Serve, out: Out) -> Outcome {
         return out.say(settings.to_toml().trim_end());
     }
     let log = start_log(settings.log_format);
+    raise_open_files();
     let mut stop = Stopping::listen()?;
     // The port comes first: a second engine on the same port should fail before it touches the database.
     let bound = cerebelum_server::bind(settings.listen).await.map_err(refused)?;
@@ -90,11 +96,27 @@ fn not_opened(error: OpenError) -> CliError {
             CliError::new(Code::Unreachable, format!("{why}; start it, or name another with --database"))
         }
         OpenError::Unusable(why) => CliError::new(Code::Refused, why),
+        OpenError::Settings(why) => CliError::usage(why),
     }
 }
 
-fn refused(error: cerebelum_server::ServeError) -> CliError {
-    CliError::new(Code::Refused, error.to_string())
+fn refused(error: ServeError) -> CliError {
+    match error {
+        ServeError::Bind(..) => CliError::new(Code::Refused, error.to_string()),
+        ServeError::BeyondLoopback(_) | ServeError::Certificate(_) => CliError::usage(error.to_string()),
+    }
+}
+
+/// Lets this process have as many open files as it may: each connection is one.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(OPEN_FILES_MAX).min(OPEN_FILES_MAX);
+    if limit.current.is_some_and(|current| current < most) {
+        limit.current = Some(most);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+    }
 }
 
 /// Starts the log on stderr. A thread of its own writes the lines: a pipe that is full or has lost its reader keeps no
