@@ -92,7 +92,7 @@ impl Cloud {
     /// # Panics
     /// When there is no answer.
     pub fn put(&self, path: &str) {
-        http("PUT", &format!("{}{path}", self.url));
+        http("PUT", &format!("{}{path}", self.url), "");
     }
 
     /// The requests of this method to paths with this prefix.

@@ -6,13 +6,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use cerebelum_history::Digest;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Disk, Scratch, WATCHDOG, http_get, program, scratch, until};
+use crate::{Disk, Scratch, WATCHDOG, asked_for, http_get, program, scratch, until};
 
 /// The hosts that steps may reach by default.
 const HOSTS: &str = "127.0.0.1,localhost";
@@ -403,15 +402,11 @@ impl Engine {
     /// # Panics
     /// When it never has.
     pub fn wait_for(&self, id: &str, statuses: &[&str]) -> Value {
-        let began = Instant::now();
-        loop {
-            let last = self.status(id);
-            assert!(began.elapsed() < WATCHDOG, "{id} never became {statuses:?}: {last:#}\n{}", self.log());
-            if statuses.iter().any(|status| last["status"] == *status) {
-                return last;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let found = asked_for(WATCHDOG, || {
+            let now = self.status(id);
+            statuses.iter().any(|status| now["status"] == *status).then_some(now)
+        });
+        found.unwrap_or_else(|| panic!("{id} never became {statuses:?}: {:#}\n{}", self.status(id), self.log()))
     }
 
     /// Waits until the execution has ended.

@@ -1,26 +1,54 @@
 //! Plain HTTP to a service on loopback.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// How long an answer may take.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Sends a request to a plain HTTP service on loopback and returns the body.
 ///
 /// # Panics
 /// When there is no answer.
 pub fn http_get(url: &str) -> String {
-    http("GET", url)
+    http("GET", url, "")
 }
 
-/// The same with another method and no body.
+/// Sends JSON to a plain HTTP service on loopback and returns the body of the answer.
 ///
 /// # Panics
 /// When there is no answer.
-pub(crate) fn http(method: &str, url: &str) -> String {
+pub fn http_post(url: &str, json: &str) -> String {
+    http("POST", url, json)
+}
+
+/// The same with another method.
+///
+/// # Panics
+/// When there is no answer.
+pub(crate) fn http(method: &str, url: &str, json: &str) -> String {
     let rest = url.strip_prefix("http://").expect("an http address");
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let mut stream = std::net::TcpStream::connect(host).expect("it listens");
-    write!(stream, "{method} /{path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n")
+    let mut stream = TcpStream::connect(host).expect("it listens");
+    stream.set_read_timeout(Some(ANSWERED_WITHIN)).expect("a timeout can be set");
+    let (kind, length) = (if json.is_empty() { "" } else { "Content-Type: application/json\r\n" }, json.len());
+    write!(stream, "{method} /{path} HTTP/1.0\r\nHost: {host}\r\n{kind}Content-Length: {length}\r\n\r\n{json}")
         .expect("it takes a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("an answer has a body")
+    let (mut answer, mut length) = (BufReader::new(stream), u64::MAX);
+    loop {
+        let mut line = String::new();
+        assert!(answer.read_line(&mut line).expect("it answers") > 0, "an answer has a body: {method} {url}");
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().expect("a number")
+            }
+            _ if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = String::new();
+    // Not every service ends the connection after its answer.
+    answer.take(length).read_to_string(&mut body).expect("it answers");
+    body
 }

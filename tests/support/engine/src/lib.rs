@@ -18,12 +18,12 @@ pub use cloud::Cloud;
 pub use disk::Disk;
 pub use engine::{Database, Engine, FAILPOINT, Said};
 pub use history::assert_one_writer;
-pub use http::http_get;
+pub use http::{http_get, http_post};
 pub use pace::Pace;
 pub use python::{python, python_build, python_component, python_packages};
 pub use rustix::process::Signal;
 pub use server::Server;
-pub use wait::{WATCHDOG, until, within};
+pub use wait::{WATCHDOG, asked_for, until, within};
 
 use std::path::PathBuf;
 

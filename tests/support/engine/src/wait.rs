@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 /// time.
 pub const WATCHDOG: Duration = Duration::from_secs(120);
 
+/// The pauses between two questions: what comes soon is seen soon, and what is waited for has the processor.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(40);
+
 /// Asks again and again until there is an answer.
 ///
 /// # Panics
@@ -18,13 +22,19 @@ pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
 ///
 /// # Panics
 /// After that time, with the name of the condition.
-pub fn within<T>(time: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
+pub fn within<T>(time: Duration, what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    asked_for(time, ask).unwrap_or_else(|| panic!("waited {time:?} in vain until {what}"))
+}
+
+/// Asks again and again until there is an answer, for this long. None when there was none.
+pub fn asked_for<T>(time: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let (began, mut pause) = (Instant::now(), PAUSE_MIN);
     loop {
-        if let Some(answer) = ask() {
+        let answer = ask();
+        if answer.is_some() || began.elapsed() >= time {
             return answer;
         }
-        assert!(began.elapsed() < time, "waited {time:?} in vain until {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE_MAX);
     }
 }

@@ -1,12 +1,12 @@
 //! Chromium, driven over WebDriver. The few commands that are used here need no library: the known ones bring two dozen
 //! crates, and other features for those that the engine uses.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_engine::Engine;
+use test_engine::{Engine, asked_for, http_post};
 
 /// How long a page may take to show what is waited for.
 const SHOWN_WITHIN: Duration = Duration::from_secs(30);
@@ -88,13 +88,8 @@ impl Browser {
 
     /// A command of WebDriver, and its result or its refusal.
     fn ask(&self, path: &str, what: &Value) -> Value {
-        let url = format!("{}{path}", self.session);
-        let asked = ["-sS", "--max-time", "60", "-H", "content-type: application/json", "--data-binary", "@-", &url];
-        let mut curl = Command::new("curl");
-        let mut curl = curl.args(asked).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        curl.stdin.take().unwrap().write_all(what.to_string().as_bytes()).unwrap();
-        let told = curl.wait_with_output().unwrap();
-        let told: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|e| panic!("{path}: {e}: {told:?}"));
+        let told = http_post(&format!("{}{path}", self.session), &what.to_string());
+        let told: Value = serde_json::from_str(&told).unwrap_or_else(|e| panic!("{path}: {e}: {told:?}"));
         told["value"].clone()
     }
 
@@ -157,11 +152,9 @@ impl Browser {
     /// # Panics
     /// When it never has.
     pub fn sees(&self, css: &str, text: &str) {
-        let began = Instant::now();
-        while !self.text(css).contains(text) {
-            if began.elapsed() > SHOWN_WITHIN {
-                panic!("`{text}` is not in {css}: {}", self.run("return document.documentElement.outerHTML", &[]));
-            }
+        let seen = asked_for(SHOWN_WITHIN, || self.text(css).contains(text).then_some(()));
+        if seen.is_none() {
+            panic!("`{text}` is not in {css}: {}", self.run("return document.documentElement.outerHTML", &[]));
         }
     }
 
