@@ -1,6 +1,6 @@
 //! The small parts of pages: statuses, moments, values, and texts that others wrote.
 
-use cerebelum_history::{Status, UnknownStatus};
+use cerebelum_history::{Status, UnknownStatus, brief};
 use maud::{Markup, Render, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use prost_types::Timestamp;
@@ -105,10 +105,7 @@ pub(super) fn preview(json: &str) -> String {
 
 /// A text cut to so many letters.
 pub(super) fn cut(of: &str, letters_max: usize) -> String {
-    match of.char_indices().nth(letters_max) {
-        Some((at, _)) => format!("{}…", plain(&of[..at])),
-        None => plain(of),
-    }
+    plain(&brief(of, letters_max))
 }
 
 /// The longest beginning of a text that has at most so many bytes.
