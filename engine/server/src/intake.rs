@@ -1,15 +1,14 @@
 //! Limits on incoming requests: the bytes of all of them together, and the silence within one.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use cerebelum_worker::TenantId;
+use cerebelum_worker::{TenantId, TenantMap};
 use futures::StreamExt;
 use tonic::Status;
 
@@ -37,7 +36,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Intake {
     all: Arc<AtomicUsize>,
-    tenants: Arc<Mutex<HashMap<Option<TenantId>, Weak<AtomicUsize>>>>,
+    tenants: Arc<TenantMap<AtomicUsize>>,
 }
 
 impl Intake {
@@ -47,18 +46,8 @@ impl Intake {
             Some(_) => ("your tenant's requests", TENANT_REQUEST_BYTES_MAX, 0),
             None => ("requests without a token", STRANGER_REQUEST_BYTES_MAX, STRANGER_FREE_BYTES),
         };
-        let (all, tenant) = (self.all.clone(), self.of(tenant));
+        let (all, tenant) = (self.all.clone(), self.tenants.of(tenant, AtomicUsize::default));
         Taken { all, tenant, whose, tenant_max, free: AtomicUsize::new(free), own: AtomicUsize::new(0), own_max }
-    }
-
-    fn of(&self, tenant: Option<TenantId>) -> Arc<AtomicUsize> {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.retain(|_, bytes| bytes.strong_count() > 0);
-        tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let bytes = Arc::default();
-            tenants.insert(tenant, Arc::downgrade(&bytes));
-            bytes
-        })
     }
 }
 

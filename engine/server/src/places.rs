@@ -1,11 +1,11 @@
 //! The places for connections: those of tenants, and few for connections that have not yet shown a caller.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use cerebelum_worker::{ApiError, TenantId};
+use cerebelum_worker::{ApiError, TenantId, TenantMap};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The number of open connections of callers.
@@ -23,7 +23,7 @@ const STRANGER_CHECK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Places {
     all: Arc<Semaphore>,
-    tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
+    tenants: TenantMap<Semaphore>,
     strangers: Mutex<VecDeque<Weak<Connection>>>,
     stranger_min: Duration,
 }
@@ -57,7 +57,7 @@ fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Places {
     pub(crate) fn new(stranger_min: Duration) -> Arc<Self> {
         let all = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Arc::new(Self { all, tenants: Mutex::default(), strangers: Mutex::default(), stranger_min })
+        Arc::new(Self { all, tenants: TenantMap::default(), strangers: Mutex::default(), stranger_min })
     }
 
     /// A new connection. If there are too many without a caller, the oldest of these is told to end.
@@ -87,16 +87,6 @@ impl Places {
             oldest.cut.notify_one();
         }
         true
-    }
-
-    fn of(&self, tenant: TenantId) -> Arc<Semaphore> {
-        let mut tenants = lock(&self.tenants);
-        tenants.retain(|_, places| places.strong_count() > 0);
-        tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let places = Arc::new(Semaphore::new(TENANT_CONNECTIONS_MAX));
-            tenants.insert(tenant, Arc::downgrade(&places));
-            places
-        })
     }
 }
 
@@ -131,7 +121,7 @@ impl Connection {
             return Ok(());
         }
         let full = |_| ApiError::Quota("too many connections: send requests over fewer, or close some".to_owned());
-        let _tenant = self.places.of(tenant);
+        let _tenant = self.places.tenants.of(tenant, || Semaphore::new(TENANT_CONNECTIONS_MAX));
         let _of_tenant = _tenant.clone().try_acquire_owned().map_err(full)?;
         let _of_all = self.places.all.clone().try_acquire_owned().map_err(full)?;
         // Another request of this connection may have been first: then this place is given back.
