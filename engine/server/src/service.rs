@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cerebelum_worker::{
-    ApprovalsRequest, Caller, Count, Decision, Engine, LinkRequest, ReopenMode, TenantEngine, TokenRequest,
+    ApprovalsRequest, Caller, Count, Decision, Engine, LinkRequest, Operation, TenantEngine, TokenRequest,
 };
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -299,33 +299,33 @@ impl Verbs for Service {
 
     async fn cancel(&self, request: Request<proto::CancelRequest>) -> Answer<proto::CancelResponse> {
         let engine = self.of(&request).await?;
-        engine.cancel(&request.into_inner().execution_id).await.map_err(refusal)?;
+        engine.operate(&request.into_inner().execution_id, &Operation::Cancel).await.map_err(refusal)?;
         Ok(Response::new(proto::CancelResponse {}))
     }
 
     async fn terminate(&self, request: Request<proto::TerminateRequest>) -> Answer<proto::TerminateResponse> {
         let engine = self.of(&request).await?;
-        engine.terminate(&request.into_inner().execution_id).await.map_err(refusal)?;
+        engine.operate(&request.into_inner().execution_id, &Operation::Terminate).await.map_err(refusal)?;
         Ok(Response::new(proto::TerminateResponse {}))
     }
 
     async fn pause(&self, request: Request<proto::PauseRequest>) -> Answer<proto::PauseResponse> {
         let engine = self.of(&request).await?;
-        engine.pause(&request.into_inner().execution_id).await.map_err(refusal)?;
+        engine.operate(&request.into_inner().execution_id, &Operation::Pause).await.map_err(refusal)?;
         Ok(Response::new(proto::PauseResponse {}))
     }
 
     async fn resume(&self, request: Request<proto::ResumeRequest>) -> Answer<proto::ResumeResponse> {
         let engine = self.of(&request).await?;
         let request = request.into_inner();
-        let mode = if request.force { ReopenMode::Forced } else { ReopenMode::Checked };
-        engine.resume(&request.execution_id, mode).await.map_err(refusal)?;
+        let resume = Operation::Resume { force: request.force };
+        engine.operate(&request.execution_id, &resume).await.map_err(refusal)?;
         Ok(Response::new(proto::ResumeResponse {}))
     }
 
     async fn delete(&self, request: Request<proto::DeleteRequest>) -> Answer<proto::DeleteResponse> {
         let engine = self.of(&request).await?;
-        engine.delete(&request.into_inner().execution_id).await.map_err(refusal)?;
+        engine.operate(&request.into_inner().execution_id, &Operation::Delete).await.map_err(refusal)?;
         Ok(Response::new(proto::DeleteResponse {}))
     }
 

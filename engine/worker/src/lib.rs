@@ -75,7 +75,7 @@ mod watchers;
 pub use api::*;
 pub use audit::AuditRequest;
 pub use bulk::{BulkJobView, BulkRequest, BulkState};
-pub use cerebelum_history::{CallerSpan, ReopenMode, SpanContext};
+pub use cerebelum_history::{CallerSpan, SpanContext};
 pub use cerebelum_sandbox::{COMPONENT_BYTES_MAX, WorkflowInfo, run_as_compile_box, work_promptly};
 pub use cerebelum_store::{AuditRow, BulkRefusal, ChildCounts, Count, TenantId};
 pub use config::{Config, LEASE_MIN};
