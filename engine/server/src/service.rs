@@ -16,8 +16,7 @@ use crate::proto;
 use crate::proto::engine_server::Engine as Verbs;
 use crate::public_url::PublicUrl;
 use crate::streams::{
-    Answers, Ended, Reader, answers, feed_changes, feed_history, feed_list, feed_logs, feed_watch, stopped,
-    stopping_refusal,
+    Answers, Ended, Reader, answers, feed_changes, feed_history, feed_list, feed_logs, stopped, stopping_refusal,
 };
 use crate::views::content;
 
@@ -69,7 +68,7 @@ impl Service {
     /// An execution's list entry now and after every change.
     pub(crate) fn changes(&self, access: Access, id: String) -> Answers<proto::Summary> {
         let engine = self.engine.of(&access.caller);
-        self.stream(access, |reader| feed_changes(engine, id, reader)).into_inner()
+        self.stream(access, |reader| feed_changes(engine.changes(&id), reader)).into_inner()
     }
 
     /// All executions that match, from the cursor on.
@@ -174,7 +173,7 @@ impl Verbs for Service {
     async fn watch(&self, request: Request<proto::WatchRequest>) -> Answer<Self::WatchStream> {
         let (engine, access) = (self.of(&request).await?, Access::of(&request)?);
         let id = request.into_inner().execution_id;
-        Ok(self.stream(access, |reader| feed_watch(engine, id, reader)))
+        Ok(self.stream(access, |reader| feed_changes(engine.watch(&id), reader)))
     }
 
     async fn list(&self, request: Request<proto::ListRequest>) -> Answer<proto::ListResponse> {

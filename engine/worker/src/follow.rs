@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cerebelum_store::{ExecutionKey, ExecutionRow, Progress};
-use futures::Stream;
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::watch;
 
 use crate::api::{ApiError, ExecutionStatus, Summary};
@@ -70,6 +71,10 @@ struct Watcher {
 }
 
 impl Watcher {
+    fn new(engine: &TenantEngine, id: &str) -> Result<Self, ApiError> {
+        Ok(Self { follower: Follower::new(engine, id)?, last: None })
+    }
+
     /// The list entry after the next change, reported or found; none after the execution has ended.
     async fn changed(&mut self) -> Result<Option<Summary>, ApiError> {
         while let Some(Look { head, is_told }) = self.follower.next().await? {
@@ -104,45 +109,37 @@ impl TenantEngine {
     /// An execution's list entry: now, after each change (several at once count as one), and every second, until it has
     /// ended. Its history is not read.
     pub fn follow(&self, id: &str) -> impl Stream<Item = Result<Summary, ApiError>> + Send + use<> {
-        futures::stream::unfold(Some(Follower::new(self, id)), |state| async move {
-            match state? {
-                Err(refused) => Some((Err(refused), None)),
-                Ok(mut follower) => {
-                    let look = follower.next().await.transpose()?;
-                    let goes_on = look.is_ok().then_some(Ok(follower));
-                    Some((look.map(|look| views::summary(&look.head)), goes_on))
-                }
-            }
-        })
+        let looks = stream(Follower::new(self, id), |follower| follower.next().boxed());
+        looks.map(|look| look.map(|look| views::summary(&look.head)))
     }
 
     /// An execution's list entry now and after each change (several at once count as one), until the execution has ended.
     pub fn changes(&self, id: &str) -> impl Stream<Item = Result<Summary, ApiError>> + Send + use<> {
-        let watcher = Follower::new(self, id).map(|follower| Watcher { follower, last: None });
-        futures::stream::unfold(Some(watcher), |state| async move {
-            match state? {
-                Err(refused) => Some((Err(refused), None)),
-                Ok(mut watcher) => {
-                    let summary = watcher.changed().await.transpose()?;
-                    let goes_on = summary.is_ok().then_some(Ok(watcher));
-                    Some((summary, goes_on))
-                }
-            }
-        })
+        stream(Watcher::new(self, id), |watcher| watcher.changed().boxed())
     }
 
     /// The status now and after each change (several at once count as one), until the execution has ended.
     pub fn watch(&self, id: &str) -> impl Stream<Item = Result<ExecutionStatus, ApiError>> + Send + use<> {
-        let watcher = Follower::new(self, id).map(|follower| Watcher { follower, last: None });
-        futures::stream::unfold(Some(watcher), |state| async move {
-            match state? {
-                Err(refused) => Some((Err(refused), None)),
-                Ok(mut watcher) => {
-                    let status = watcher.next().await.transpose()?;
-                    let goes_on = status.is_ok().then_some(Ok(watcher));
-                    Some((status, goes_on))
-                }
-            }
-        })
+        stream(Watcher::new(self, id), |watcher| watcher.next().boxed())
     }
+}
+
+/// What a source finds next, if there is something.
+type Next<'a, T> = BoxFuture<'a, Result<Option<T>, ApiError>>;
+
+/// What a source finds, until it finds nothing more. A refusal is the last item.
+fn stream<S: Send + 'static, T>(
+    source: Result<S, ApiError>,
+    next: for<'a> fn(&'a mut S) -> Next<'a, T>,
+) -> impl Stream<Item = Result<T, ApiError>> + Send + use<S, T> {
+    futures::stream::unfold(Some(source), move |state| async move {
+        match state? {
+            Err(refused) => Some((Err(refused), None)),
+            Ok(mut source) => {
+                let found = next(&mut source).await.transpose()?;
+                let goes_on = found.is_ok().then_some(Ok(source));
+                Some((found, goes_on))
+            }
+        }
+    })
 }
