@@ -22,7 +22,7 @@ impl ApiCommand {
         }
         let (acts, is_all) = acts(&mut client, args, limit).await?;
         match self.global.json {
-            true => self.out.array(&acts.iter().map(json::act).collect::<Vec<_>>())?,
+            true => self.out.array(&acts.iter().map(json::of).collect::<Vec<_>>())?,
             false if acts.is_empty() => self.out.say("nothing was done, as far as the audit goes back")?,
             false => self.out.show(&table(&acts).lines())?,
         }

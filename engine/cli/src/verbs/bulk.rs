@@ -41,7 +41,7 @@ impl ApiCommand {
                 let answer = client.engine.stop_bulk(proto::StopBulkRequest { bulk_id: id }).await;
                 let job = answer.map_err(|e| client.stop(&e))?.into_inner();
                 match self.global.json {
-                    true => self.out.say(&json::bulk_job(&job)),
+                    true => self.out.say(&json::of(&job)),
                     false => self.done(&job.bulk_id, &format!("is stopped: {}", so_far(&job))),
                 }
             }
@@ -56,14 +56,14 @@ impl ApiCommand {
             let answer = client.engine.count(proto::CountRequest { filter: Some(filter), up_to: None }).await;
             let counted = answer.map_err(|e| client.stop(&e))?.into_inner();
             return match self.global.json {
-                true => self.out.say(&json::count(counted)),
+                true => self.out.say(&json::of(&counted)),
                 false => self.out.say(&format!("{} executions match", words(&counted))),
             };
         }
         let request = proto::StartBulkRequest { bulk_id: id, filter: Some(filter), at_most, ..request };
         let job = client.engine.start_bulk(request).await.map_err(|e| client.stop(&e))?.into_inner();
         if self.global.json {
-            return self.out.say(&json::bulk_job(&job));
+            return self.out.say(&json::of(&job));
         }
         note(&format!(
             "{} {} executions; `cerebelum bulk show {}` says how far it is",
@@ -74,7 +74,7 @@ impl ApiCommand {
 
     fn bulk_jobs(&self, jobs: &[proto::BulkJob]) -> Outcome {
         if self.global.json {
-            return self.out.array(&jobs.iter().map(json::bulk_job).collect::<Vec<_>>());
+            return self.out.array(&jobs.iter().map(json::of).collect::<Vec<_>>());
         }
         if jobs.is_empty() {
             return self.out.say("no bulk jobs");
@@ -101,7 +101,7 @@ impl ApiCommand {
 
     fn bulk_detail(&self, detail: &proto::BulkJobDetail) -> Outcome {
         if self.global.json {
-            return self.out.say(&json::bulk_detail(detail));
+            return self.out.say(&json::of(detail));
         }
         let job = detail.job.clone().unwrap_or_default();
         self.out.say(&format!("{} {}: {}, {}", bulk_operation(&job), which(&job), job.state, so_far(&job)))?;

@@ -60,7 +60,7 @@ impl ApiCommand {
             component = accept(&mut client, component.name, component.digest).await?;
         }
         if self.global.json {
-            return self.out.say(&json::component(&component));
+            return self.out.say(&json::of(&component));
         }
         component_lines(&component).iter().try_for_each(|line| self.out.say(line))
     }
@@ -72,7 +72,7 @@ impl ApiCommand {
         let (name, digest) = args.version;
         let accepted = accept(&mut self.client().await?, name, digest).await?;
         if self.global.json {
-            return self.out.say(&json::component(&accepted));
+            return self.out.say(&json::of(&accepted));
         }
         self.out.say(&format!("accepted {} {}", accepted.name, short(&accepted.digest)))
     }

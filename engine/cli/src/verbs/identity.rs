@@ -55,14 +55,14 @@ impl ApiCommand {
         };
         let tenant = tenant.map_err(|e| client.stop(&e))?.into_inner();
         match self.global.json {
-            true => self.out.say(&json::tenant(&tenant)),
+            true => self.out.say(&json::of(&tenant)),
             false => self.out.say(&format!("tenant {} {done}", tenant.name)),
         }
     }
 
     fn tenant_detail(&self, detail: &proto::TenantDetail) -> Outcome {
         if self.global.json {
-            return self.out.say(&json::tenant_detail(detail));
+            return self.out.say(&json::of(detail));
         }
         let mut table = Table::new(&["QUOTA", "USED", "MAX", "SET"]);
         for quota in &detail.quotas {
@@ -95,7 +95,7 @@ impl ApiCommand {
         let answer = client.engine.tenants(proto::TenantsRequest {}).await.map_err(|e| client.stop(&e))?;
         let tenants = answer.into_inner().tenants;
         if self.global.json {
-            return self.out.array(&tenants.iter().map(json::tenant).collect::<Vec<_>>());
+            return self.out.array(&tenants.iter().map(json::of).collect::<Vec<_>>());
         }
         let now = Now::measured();
         let mut table = Table::new(&["TENANT", "CREATED", "SUSPENDED", "BEING DELETED"]);
@@ -144,7 +144,7 @@ impl ApiCommand {
             }
         };
         if self.global.json {
-            return self.out.say(&json::created_token(&created));
+            return self.out.say(&json::of(&created));
         }
         let token = created.token.unwrap_or_default();
         note(&format!(
@@ -156,7 +156,7 @@ impl ApiCommand {
 
     fn tokens(&self, tokens: &[proto::Token]) -> Outcome {
         if self.global.json {
-            return self.out.array(&tokens.iter().map(json::token).collect::<Vec<_>>());
+            return self.out.array(&tokens.iter().map(json::of).collect::<Vec<_>>());
         }
         if tokens.is_empty() {
             return self.out.say("no tokens: the engine is open to this machine; `cerebelum token create` closes it");
@@ -183,7 +183,7 @@ impl ApiCommand {
         let mut client = self.client().await?;
         let caller = client.engine.who_am_i(proto::WhoAmIRequest {}).await.map_err(|e| client.stop(&e))?.into_inner();
         if self.global.json {
-            return self.out.say(&json::caller(&caller));
+            return self.out.say(&json::of(&caller));
         }
         let name = caller.name.as_deref().unwrap_or("as every client on this machine: the engine has no tokens");
         self.out.say(&format!("{} in tenant {}, {name}", caller.role, caller.tenant))

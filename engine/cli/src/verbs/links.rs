@@ -35,7 +35,7 @@ impl ApiCommand {
         let mut created = client.engine.create_approval_link(request).await.map_err(|e| client.stop(&e))?.into_inner();
         let url = created.url.get_or_insert_with(|| client.address_of(&created.path)).clone();
         if self.global.json {
-            return self.out.say(&json::created_link(&created));
+            return self.out.say(&json::of(&created));
         }
         let link = created.link.unwrap_or_default();
         note(&format!("a link for {} to {}; shown this once", link.name, link.decisions.join(" or ")));
@@ -44,7 +44,7 @@ impl ApiCommand {
 
     fn list_links(&self, links: &[proto::ApprovalLink]) -> Outcome {
         if self.global.json {
-            return self.out.array(&links.iter().map(json::link).collect::<Vec<_>>());
+            return self.out.array(&links.iter().map(json::of).collect::<Vec<_>>());
         }
         if links.is_empty() {
             return self.out.say("no links");

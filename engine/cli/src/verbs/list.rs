@@ -29,7 +29,7 @@ impl ApiCommand {
             None => None,
         };
         match self.global.json {
-            true => self.out.array(&found.executions.iter().map(json::summary).collect::<Vec<_>>())?,
+            true => self.out.array(&found.executions.iter().map(json::of).collect::<Vec<_>>())?,
             false if found.executions.is_empty() && unknown.is_none() => self.out.say("no executions")?,
             false if found.executions.is_empty() => {}
             false => self.out.show(&table(&found.executions).lines())?,

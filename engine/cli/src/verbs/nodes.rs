@@ -13,7 +13,7 @@ impl ApiCommand {
         let answer = client.engine.nodes(proto::NodesRequest {}).await.map_err(|e| client.stop(&e))?;
         let nodes = answer.into_inner().nodes;
         if self.global.json {
-            return self.out.array(&nodes.iter().map(json::node).collect::<Vec<_>>());
+            return self.out.array(&nodes.iter().map(json::of).collect::<Vec<_>>());
         }
         let mut table = Table::new(&["NODE", "INCARNATION", "LEASE LEFT", "EXECUTIONS", ""]);
         for node in &nodes {

@@ -30,7 +30,7 @@ impl ApiCommand {
             note(&format!("there are more than these {}: --execution ID shows those of one", approvals.len()));
         }
         if self.global.json {
-            return self.out.array(&approvals.iter().map(json::approval).collect::<Vec<_>>());
+            return self.out.array(&approvals.iter().map(json::of).collect::<Vec<_>>());
         }
         let now = Now::measured();
         let mut table = Table::new(&["APPROVAL", "EXECUTION", "KIND", "ASKED", "UNTIL", "TITLE", "DATA"]);

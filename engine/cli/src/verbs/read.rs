@@ -20,7 +20,7 @@ impl ApiCommand {
         let answer = client.engine.components(proto::ComponentsRequest {}).await.map_err(|e| client.stop(&e))?;
         let components = answer.into_inner().components;
         if self.global.json {
-            return self.out.array(&components.iter().map(json::component).collect::<Vec<_>>());
+            return self.out.array(&components.iter().map(json::of).collect::<Vec<_>>());
         }
         let now = Now::measured();
         let mut table =
@@ -53,7 +53,7 @@ impl ApiCommand {
         let mut events = client.engine.history(request).await.map_err(|e| client.stop(&e))?.into_inner();
         while let Some(event) = events.message().await.map_err(|e| client.stop(&e))? {
             match self.global.json {
-                true => self.out.say(&json::event(&event))?,
+                true => self.out.say(&json::of(&event))?,
                 false => self.out.show(&event_lines(&event))?,
             }
         }

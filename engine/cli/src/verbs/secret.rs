@@ -18,7 +18,7 @@ impl ApiCommand {
                 let request = proto::SetSecretRequest { tenant, name, value, hosts };
                 let set = client.engine.set_secret(request).await.map_err(|e| client.stop(&e))?.into_inner();
                 match self.global.json {
-                    true => self.out.say(&json::secret(&set)),
+                    true => self.out.say(&json::of(&set)),
                     false => self.done(&set.name, &format!("may go to {}", set.hosts.join(", "))),
                 }
             }
@@ -35,7 +35,7 @@ impl ApiCommand {
                 let answer = client.engine.rotate_secrets_key(proto::RotateSecretsKeyRequest { tenant }).await;
                 let rotated = answer.map_err(|e| client.stop(&e))?.into_inner();
                 match self.global.json {
-                    true => self.out.say(&json::rotated(rotated)),
+                    true => self.out.say(&json::of(&rotated)),
                     false => self.out.say(&format!("{} secrets are sealed with a new key", rotated.secrets)),
                 }
             }
@@ -44,7 +44,7 @@ impl ApiCommand {
 
     fn secrets(&self, secrets: &[proto::Secret]) -> Outcome {
         if self.global.json {
-            return self.out.array(&secrets.iter().map(json::secret).collect::<Vec<_>>());
+            return self.out.array(&secrets.iter().map(json::of).collect::<Vec<_>>());
         }
         if secrets.is_empty() {
             return self.out.say("no secrets");

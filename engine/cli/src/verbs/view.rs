@@ -20,7 +20,7 @@ impl ApiCommand {
                 let request = proto::SaveViewRequest { name, shared, filter: Some(filter), columns };
                 let saved = client.engine.save_view(request).await.map_err(|e| client.stop(&e))?.into_inner();
                 match self.global.json {
-                    true => self.out.say(&json::view(&saved)),
+                    true => self.out.say(&json::of(&saved)),
                     false => self.done(&saved.name, &format!("is saved, {}", for_whom(&saved))),
                 }
             }
@@ -38,7 +38,7 @@ impl ApiCommand {
 
     fn views(&self, views: &[proto::View]) -> Outcome {
         if self.global.json {
-            return self.out.array(&views.iter().map(json::view).collect::<Vec<_>>());
+            return self.out.array(&views.iter().map(json::of).collect::<Vec<_>>());
         }
         if views.is_empty() {
             return self.out.say("no views");

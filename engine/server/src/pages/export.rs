@@ -12,7 +12,7 @@ use super::read::Query;
 use super::wanted::Wanted;
 use super::{Shown, Site};
 use crate::access::Access;
-use crate::json::{rfc3339, summary};
+use crate::json::{self, rfc3339};
 use crate::proto;
 use crate::rest::NDJSON;
 use crate::wording::{WaitsFor, failure_line};
@@ -32,7 +32,7 @@ pub(super) async fn csv(State(site): State<Site>, access: Access, Query(wanted):
 
 pub(super) async fn ndjson(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
     let file = [(header::CONTENT_TYPE, NDJSON), named("attachment; filename=\"executions.ndjson\"")];
-    let lines = |execution: &proto::Summary| summary(execution) + "\n";
+    let lines = |execution: &proto::Summary| json::of(execution) + "\n";
     Ok((file, matching(&site, access, &wanted, (String::new(), lines)).await?).into_response())
 }
 

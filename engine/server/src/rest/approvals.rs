@@ -77,7 +77,7 @@ pub(super) async fn list(
     };
     query.end()?;
     let page = service.approvals(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::approvals(&page)))
+    Ok(json(crate::json::of(&page)))
 }
 
 /// Answers a question with yes.
@@ -96,7 +96,7 @@ pub(super) async fn approve(
     let data = data.map(|data| data.get().to_owned()).unwrap_or_default();
     let request = proto::ApproveRequest { id, data, comment, by: by.unwrap_or_default() };
     let decided = service.approve(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::decided(&decided)))
+    Ok(json(crate::json::of(&decided)))
 }
 
 /// Answers a question with no.
@@ -114,7 +114,7 @@ pub(super) async fn reject(
     let Reject { reason, by } = answer.unwrap_or_default();
     let request = proto::RejectRequest { id, reason: reason.unwrap_or_default(), by: by.unwrap_or_default() };
     let decided = service.reject(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::decided(&decided)))
+    Ok(json(crate::json::of(&decided)))
 }
 
 /// Makes a link with which one person answers a question once, without a token.
@@ -132,7 +132,7 @@ pub(super) async fn create_link(
     let NewLink { name, only, expires } = wish;
     let request = proto::CreateApprovalLinkRequest { id, name, only, expires_in_ms: expires.map(|span| span.ms) };
     let created = service.create_approval_link(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::created_link(&created)))
+    Ok(json(crate::json::of(&created)))
 }
 
 /// The links of a question, without their secrets.
@@ -147,7 +147,7 @@ pub(super) async fn links(
 ) -> Result<Response, Problem> {
     query.end()?;
     let all = service.approval_links(asked(access, proto::ApprovalLinksRequest { id })).await?.into_inner();
-    Ok(json(crate::json::links(&all)))
+    Ok(json(crate::json::of(&all)))
 }
 
 /// Revokes a link.

@@ -61,7 +61,7 @@ pub(super) async fn count(
     query.end()?;
     let request = proto::CountRequest { filter: Some(filter), up_to };
     let counted = service.count(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::count(counted)))
+    Ok(json(crate::json::of(&counted)))
 }
 
 /// Creates a bulk job, which engines carry out in the background.
@@ -87,7 +87,7 @@ pub(super) async fn start(
         force: wish.force,
     };
     let job = service.start_bulk(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::bulk_job(&job)))
+    Ok(json(crate::json::of(&job)))
 }
 
 /// The bulk jobs of the tenant, the newest first: those that have not ended, and the last 100 that have.
@@ -100,7 +100,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     query.end()?;
     let all = service.bulk_jobs(asked(access, proto::BulkJobsRequest {})).await?.into_inner();
-    Ok(json(crate::json::bulk_jobs(&all)))
+    Ok(json(crate::json::of(&all)))
 }
 
 /// A bulk job, and the executions on which it could not carry out its operation.
@@ -114,7 +114,7 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     query.end()?;
     let detail = service.show_bulk(asked(access, proto::ShowBulkRequest { bulk_id })).await?.into_inner();
-    Ok(json(crate::json::bulk_detail(&detail)))
+    Ok(json(crate::json::of(&detail)))
 }
 
 /// Stops a bulk job. What it has done stays done.
@@ -128,5 +128,5 @@ pub(super) async fn stop(
 ) -> Result<Response, Problem> {
     query.end()?;
     let job = service.stop_bulk(asked(access, proto::StopBulkRequest { bulk_id })).await?.into_inner();
-    Ok(json(crate::json::bulk_job(&job)))
+    Ok(json(crate::json::of(&job)))
 }

@@ -31,7 +31,7 @@ pub(super) async fn upload(
     query.end()?;
     needs_type(&headers, &["application/wasm", "application/octet-stream"])?;
     let kept = service.upload_pieces(&access, (Some(name), ""), pieces(body)).await?;
-    Ok(json(crate::json::component(&kept)))
+    Ok(json(crate::json::of(&kept)))
 }
 
 /// All components, by name, the current version of each first.
@@ -44,7 +44,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     query.end()?;
     let all = service.components(asked(access, proto::ComponentsRequest {})).await?.into_inner();
-    Ok(json(crate::json::components(&all)))
+    Ok(json(crate::json::of(&all)))
 }
 
 /// Grants a version all that it asks for, and makes it the current one of its name.
@@ -62,7 +62,7 @@ pub(super) async fn accept(
     let digest = digest.ok_or_else(|| Problem::invalid("say `?digest=` and which version you accept"))?;
     let request = proto::AcceptComponentRequest { name, digest };
     let accepted = service.accept_component(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::component(&accepted)))
+    Ok(json(crate::json::of(&accepted)))
 }
 
 /// Removes versions of a component that no execution needs.

@@ -83,11 +83,11 @@ pub(super) async fn start(
 ) -> Result<Response, Problem> {
     let wait: Option<Span> = query.only("wait")?;
     let started = service.start(asked(access.clone(), wish.into())).await?.into_inner();
-    let Some(wait) = wait else { return Ok(json(crate::json::summary(&started))) };
+    let Some(wait) = wait else { return Ok(json(crate::json::of(&started))) };
     let request = proto::WaitRequest { execution_id: started.execution_id.clone(), timeout_ms: Some(wait.ms) };
     // The execution has started, whatever becomes of the wait.
     let waited = service.wait(asked(access, request)).await;
-    Ok(json(waited.map_or_else(|_| crate::json::summary(&started), |now| crate::json::status(now.get_ref()))))
+    Ok(json(waited.map_or_else(|_| crate::json::of(&started), |now| crate::json::of(now.get_ref()))))
 }
 
 /// Starts many executions: one start a line, one answer a line, in the same order. A start that is refused is answered
@@ -117,7 +117,7 @@ pub(super) async fn start_many(
     let results = service.start_all(&access, wishes).await?;
     let texts = results.into_iter().filter_map(|result| result.result).map(|result| {
         let line = match result {
-            Started(summary) => crate::json::summary(&summary),
+            Started(summary) => crate::json::of(&summary),
             Refused(why) => Problem::from(Status::new(why.code.into(), why.message)).line(),
         };
         Ok::<_, Infallible>(line + "\n")
@@ -153,7 +153,7 @@ pub(super) async fn list(
     let request = proto::ListRequest { cursor, limit, ..query.take_filter()?.list() };
     query.end()?;
     let page = service.list(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::executions(&page)))
+    Ok(json(crate::json::of(&page)))
 }
 
 /// An execution, with its steps and what it waits for.
@@ -167,7 +167,7 @@ pub(super) async fn status(
 ) -> Result<Response, Problem> {
     query.end()?;
     let status = service.status(asked(access, proto::StatusRequest { execution_id })).await?.into_inner();
-    Ok(json(crate::json::status(&status)))
+    Ok(json(crate::json::of(&status)))
 }
 
 /// Waits for the end of an execution and says how it ended. After the time the answer has the status of now.
@@ -211,7 +211,7 @@ pub(super) async fn events(
         Ok::<_, Infallible>(match answer {
             Ok(status) => {
                 let id = status.summary.as_ref().map(version).unwrap_or_default();
-                Event::default().event("status").id(id).data(crate::json::status(&status))
+                Event::default().event("status").id(id).data(crate::json::of(&status))
             }
             Err(refused) => Event::default().event("problem").data(Problem::from(refused).line()),
         })
@@ -250,8 +250,8 @@ pub(super) async fn history(
     }
     let answers = service.history(asked(access, request)).await?.into_inner();
     match follow {
-        true => Ok(at_once(answers, crate::json::event)),
-        false => lines(answers, crate::json::event).await,
+        true => Ok(at_once(answers, crate::json::of)),
+        false => lines(answers, crate::json::of).await,
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn set(
     let NewSecret { tenant, name, value, hosts } = wish;
     let request = proto::SetSecretRequest { tenant, name, value, hosts };
     let secret = service.set_secret(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::secret(&secret)))
+    Ok(json(crate::json::of(&secret)))
 }
 
 /// The secrets of a tenant without their values, by name.
@@ -57,7 +57,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let tenant = query.only("tenant")?;
     let all = service.secrets(asked(access, proto::SecretsRequest { tenant })).await?.into_inner();
-    Ok(json(crate::json::secrets(&all)))
+    Ok(json(crate::json::of(&all)))
 }
 
 /// Deletes a secret.
@@ -88,5 +88,5 @@ pub(super) async fn rotate_key(
     let tenant = query.only("tenant")?;
     let request = asked(access, proto::RotateSecretsKeyRequest { tenant });
     let rotated = service.rotate_secrets_key(request).await?.into_inner();
-    Ok(json(crate::json::rotated(rotated)))
+    Ok(json(crate::json::of(&rotated)))
 }

@@ -52,7 +52,7 @@ pub(super) async fn who_am_i(
 ) -> Result<Response, Problem> {
     query.end()?;
     let caller = service.who_am_i(asked(access, proto::WhoAmIRequest {})).await?.into_inner();
-    Ok(json(crate::json::caller(&caller)))
+    Ok(json(crate::json::of(&caller)))
 }
 
 /// Makes a token. Its secret is in this answer and nowhere else.
@@ -68,7 +68,7 @@ pub(super) async fn create_token(
     let NewToken { tenant, role, name, expires } = wish;
     let request = proto::CreateTokenRequest { tenant, role, name, expires_in_ms: expires.map(|span| span.ms) };
     let created = service.create_token(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::created_token(&created)))
+    Ok(json(crate::json::of(&created)))
 }
 
 /// The tokens of a tenant, without their secrets.
@@ -82,7 +82,7 @@ pub(super) async fn tokens(
 ) -> Result<Response, Problem> {
     let tenant = query.only("tenant")?;
     let all = service.tokens(asked(access, proto::TokensRequest { tenant })).await?.into_inner();
-    Ok(json(crate::json::tokens(&all)))
+    Ok(json(crate::json::of(&all)))
 }
 
 /// Revokes a token.
@@ -111,7 +111,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     query.end()?;
     let tenant = service.create_tenant(asked(access, proto::CreateTenantRequest { name })).await?.into_inner();
-    Ok(json(crate::json::tenant(&tenant)))
+    Ok(json(crate::json::of(&tenant)))
 }
 
 /// All tenants.
@@ -124,7 +124,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     query.end()?;
     let all = service.tenants(asked(access, proto::TenantsRequest {})).await?.into_inner();
-    Ok(json(crate::json::tenants(&all)))
+    Ok(json(crate::json::of(&all)))
 }
 
 /// A tenant with its quotas, and what it uses of them.
@@ -138,7 +138,7 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     query.end()?;
     let detail = service.show_tenant(asked(access, proto::ShowTenantRequest { name })).await?.into_inner();
-    Ok(json(crate::json::tenant_detail(&detail)))
+    Ok(json(crate::json::of(&detail)))
 }
 
 /// Deletes a suspended tenant with all that it has: executions, components, tokens and audit. It is listed until nothing is
@@ -153,7 +153,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     query.end()?;
     let tenant = service.delete_tenant(asked(access, proto::DeleteTenantRequest { name })).await?.into_inner();
-    Ok(json(crate::json::tenant(&tenant)))
+    Ok(json(crate::json::of(&tenant)))
 }
 
 /// Sets quotas of a tenant, such as `{"open-executions": 1000}`; `null` returns to the default.
@@ -170,7 +170,7 @@ pub(super) async fn set_quotas(
     query.end()?;
     let changes = changes.into_iter().map(|(name, max)| proto::set_quotas_request::Change { name, max }).collect();
     let detail = service.set_quotas(asked(access, proto::SetQuotasRequest { name, changes })).await?.into_inner();
-    Ok(json(crate::json::tenant_detail(&detail)))
+    Ok(json(crate::json::of(&detail)))
 }
 
 /// Sets the hosts that requests of a tenant's steps may reach, such as `["api.example.com"]`; `null` returns to what the
@@ -188,7 +188,7 @@ pub(super) async fn set_hosts(
     query.end()?;
     let hosts = hosts.map(|hosts| proto::Hosts { hosts });
     let detail = service.set_hosts(asked(access, proto::SetHostsRequest { name, hosts })).await?.into_inner();
-    Ok(json(crate::json::tenant_detail(&detail)))
+    Ok(json(crate::json::of(&detail)))
 }
 
 /// Suspends a tenant: its tokens are refused. Its executions go on.
@@ -203,7 +203,7 @@ pub(super) async fn suspend(
 ) -> Result<Response, Problem> {
     let lift = query.only("lift")?.unwrap_or_default();
     let tenant = service.suspend_tenant(asked(access, proto::SuspendTenantRequest { name, lift })).await?.into_inner();
-    Ok(json(crate::json::tenant(&tenant)))
+    Ok(json(crate::json::of(&tenant)))
 }
 
 /// What was done in a tenant, and by whom; the newest first.
@@ -232,7 +232,7 @@ pub(super) async fn audit(
     };
     query.end()?;
     let page = service.audit(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::audit(&page)))
+    Ok(json(crate::json::of(&page)))
 }
 
 /// The engines that share the database, by name.
@@ -245,5 +245,5 @@ pub(super) async fn nodes(
 ) -> Result<Response, Problem> {
     query.end()?;
     let all = service.nodes(asked(access, proto::NodesRequest {})).await?.into_inner();
-    Ok(json(crate::json::nodes(&all)))
+    Ok(json(crate::json::of(&all)))
 }

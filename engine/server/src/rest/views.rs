@@ -46,7 +46,7 @@ pub(super) async fn save(
     let NewView { name, shared, filter, columns } = wish;
     let request = proto::SaveViewRequest { name, shared, filter: filter.map(Into::into), columns };
     let saved = service.save_view(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::view(&saved)))
+    Ok(json(crate::json::of(&saved)))
 }
 
 /// The views that the caller sees: those that are shared by name, then the caller's own.
@@ -59,7 +59,7 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     query.end()?;
     let all = service.views(asked(access, proto::ViewsRequest {})).await?.into_inner();
-    Ok(json(crate::json::views(&all)))
+    Ok(json(crate::json::of(&all)))
 }
 
 /// Deletes a view.
