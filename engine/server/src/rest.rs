@@ -4,6 +4,7 @@
 //! id of an operation is the name of that method; the table of actions is thereby the same for both interfaces.
 
 mod approvals;
+mod ask;
 mod body;
 mod bulk;
 mod components;
@@ -20,8 +21,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{Method, StatusCode};
 use axum::routing::{any, get};
 use utoipa::OpenApi;
 use utoipa::openapi::PathItem;
@@ -62,7 +62,7 @@ pub(crate) fn routes(service: Shared) -> (axum::Router, Entries) {
     let text: Arc<str> = in_json(&document).into();
     let document_route = get(move || {
         let text = text.to_string();
-        async move { json(text) }
+        async move { ask::in_json(text) }
     });
     let router = router.with_state(service).route(DOCUMENT, document_route);
     let router = router.method_not_allowed_fallback(async || {
@@ -163,10 +163,6 @@ pub(crate) fn asked<T>(access: Access, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.extensions_mut().insert(access);
     request
-}
-
-fn json(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 #[cfg(test)]
