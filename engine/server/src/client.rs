@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
-use cerebelum_worker::TenantEngine;
+use cerebelum_worker::{Caller, TenantEngine};
 use futures::future::BoxFuture;
 use tonic::{Request, Response, Status};
 
@@ -36,6 +36,11 @@ impl Client {
         let mut request = Request::new(message);
         request.extensions_mut().insert(self.access.clone());
         Ok(method(&self.service, request).await?.into_inner())
+    }
+
+    /// Who asks.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.access.caller
     }
 
     /// The engine as the client's tenant sees it.

@@ -1,6 +1,5 @@
 //! An execution as it was after one of its events: a reader steps through it as through a film.
 
-use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_history::{AsOf, Position, StateThen};
 use maud::{Markup, html};
@@ -10,8 +9,7 @@ use super::execution::heading;
 use super::layout::{self, Frame};
 use super::parts::{exact, execution_path, preview, text};
 use super::read::{Path, Query};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown};
 use crate::convert::{moment, refusal};
 use crate::proto;
 use crate::wording::roughly;
@@ -50,15 +48,14 @@ fn of_run(run: Option<u32>) -> String {
 }
 
 pub(super) async fn show(
-    State(site): State<Site>,
-    access: Access,
+    client: Client,
     Path((id, position)): Path<(String, u64)>,
     Query(wanted): Query<Wanted>,
 ) -> Shown {
-    let summary = site.summary(&access, &id).await?;
+    let summary = client.summary(&id).await?;
     let then = {
-        let _pages = site.service.pages(&access).await?;
-        let engine = site.service.engine.of(&access.caller);
+        let _pages = client.service.pages(&client.access).await?;
+        let engine = client.engine();
         engine.as_of(&id, wanted.run, Position(position)).await.map_err(refusal)?
     };
     if position == 0 || then.position < position {
@@ -71,7 +68,7 @@ pub(super) async fn show(
         (facts(&then, &id, wanted.run))
         (open_calls(&then, &id, wanted.run))
     };
-    Ok(layout::page(&Frame::new(format!("{id}: after event {position}"), &access.caller, "Executions"), &body))
+    Ok(layout::page(&Frame::new(format!("{id}: after event {position}"), client.caller(), "Executions"), &body))
 }
 
 const fn word(state: StateThen) -> &'static str {

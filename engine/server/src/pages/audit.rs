@@ -1,17 +1,13 @@
 //! The audit: what was done in the reader's tenant, by whom, from where.
 
-use axum::extract::State;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
 use super::parts::{exact, execution_path, filled, query, text};
 use super::read::Query;
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 
 /// The acts of a page.
 const ACTS: u32 = 100;
@@ -39,7 +35,7 @@ impl Wanted {
     }
 }
 
-pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+pub(super) async fn show(client: Client, Query(wanted): Query<Wanted>) -> Shown {
     let request = proto::AuditRequest {
         operation: filled(&wanted.operation),
         caller: filled(&wanted.caller),
@@ -48,7 +44,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
         limit: ACTS,
         ..Default::default()
     };
-    let page = site.service.audit(asked(access.clone(), request)).await?.into_inner();
+    let page = client.ask(Verbs::audit, request).await?;
     let body = html! {
         h1 { "Audit" }
         search {
@@ -67,7 +63,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
             }
         }
     };
-    Ok(layout::page(&Frame::new("Audit", &access.caller, "Audit"), &body))
+    Ok(layout::page(&Frame::new("Audit", client.caller(), "Audit"), &body))
 }
 
 fn table(acts: &[proto::Act]) -> Markup {

@@ -18,12 +18,9 @@ use super::parts::{
     confirmed, escaped, exact, execution_path, moment, start_path, status, text, value, value_in_brief,
 };
 use super::read::Path;
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Site, Verbs};
 use crate::json::milliseconds_between;
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::trace_url::TraceUrl;
 use crate::wording::{
     Now, Row, What, failure_line, moment_ms, roughly, step_rows, traceback_lines, why, without_traceback,
@@ -36,11 +33,11 @@ const STEP_ROWS_MAX: usize = 500;
 /// The open questions of an execution that its page shows.
 const QUESTIONS_MAX: u32 = 20;
 
-pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Path<String>) -> Shown {
+pub(super) async fn show(State(site): State<Site>, client: Client, Path(id): Path<String>) -> Shown {
     let request = proto::StatusRequest { execution_id: id.clone() };
-    let shown = site.service.status(asked(access.clone(), request)).await?.into_inner();
+    let shown = client.ask(Verbs::status, request).await?;
     let is_asking = shown.waiting_on.iter().any(|wait| wait.kind == "approval");
-    let questions = if is_asking { questions(&site, &access, &id).await? } else { Vec::new() };
+    let questions = if is_asking { questions(&client, &id).await? } else { Vec::new() };
     let (now, path) = (Now::measured(), execution_path(&id));
     let summary = shown.summary.clone().unwrap_or_default();
     let is_ended = summary.ended_at.is_some();
@@ -51,21 +48,21 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Pat
             (facts(&summary, (&shown.trace_ids, site.trace_url.as_ref()), now))
         }
         section #questions data-live {
-            @for approval in &questions { (question(approval, &access.caller, &path, now)) }
+            @for approval in &questions { (question(approval, client.caller(), &path, now)) }
         }
-        section #actions data-live { (actions(&shown, &summary, &access.caller)) }
-        (commands::to_show(&summary.execution_id, &access.caller))
+        section #actions data-live { (actions(&shown, &summary, client.caller())) }
+        (commands::to_show(&summary.execution_id, client.caller()))
         section #steps data-live { (steps(&shown, now)) }
         section #values data-live { (values(&shown, &summary)) }
     };
     let live = if is_ended { Live::No } else { Live::Changes(format!("{path}/changes")) };
-    Ok(layout::page(&Frame::new(id, &access.caller, "Executions").live(live), &body))
+    Ok(layout::page(&Frame::new(id, client.caller(), "Executions").live(live), &body))
 }
 
-async fn questions(site: &Site, access: &Access, id: &str) -> Result<Vec<proto::Approval>, tonic::Status> {
+async fn questions(client: &Client, id: &str) -> Result<Vec<proto::Approval>, tonic::Status> {
     let request =
         proto::ApprovalsRequest { execution_id: Some(id.to_owned()), limit: QUESTIONS_MAX, ..Default::default() };
-    let page = site.service.approvals(asked(access.clone(), request)).await?.into_inner();
+    let page = client.ask(Verbs::approvals, request).await?;
     Ok(page.approvals.into_iter().filter(|approval| approval.state == "open").collect())
 }
 
@@ -297,9 +294,9 @@ fn failed(failure: &proto::Failure) -> Markup {
 }
 
 /// Tells a page of an execution whenever it has changed.
-pub(super) async fn changes(State(site): State<Site>, access: Access, Path(execution_id): Path<String>) -> Shown {
-    site.summary(&access, &execution_id).await?;
-    let answers = site.service.changes(access, execution_id);
+pub(super) async fn changes(client: Client, Path(execution_id): Path<String>) -> Shown {
+    client.summary(&execution_id).await?;
+    let answers = client.service.changes(client.access, execution_id);
     let leaving = answers.leaving();
     // A browser drops events without data.
     let events = answers.map(|answer| {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_worker::{Action, Caller};
@@ -13,39 +12,36 @@ use super::layout::{self, Frame, Live, may};
 use super::parts::{cut, execution_path, moment, status, text};
 use super::read::Query;
 use super::wanted::{Wanted, attributes, form, written_attributes};
-use super::{Shown, Site, views};
-use crate::access::Access;
+use super::{Client, Shown, Verbs, views};
 use crate::json::milliseconds_between;
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::{Now, WaitsFor, failure_line, roughly};
 
 /// The attributes that a row shows where they have one column together.
 const PAIRS_SHOWN: usize = 6;
 /// A longer value is cut in its column.
 const CELL_LETTERS_MAX: usize = 60;
-pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+pub(super) async fn show(client: Client, Query(wanted): Query<Wanted>) -> Shown {
     if let Some(id) = wanted.id() {
         return Ok(Redirect::to(&execution_path(id)).into_response());
     }
     let found = match wanted.request() {
-        Ok(request) => site.listed(access.clone(), request).await,
+        Ok(request) => client.ask(Verbs::list, request).await,
         Err(refused) => Err(refused),
     };
     let page = match found {
         Err(refused) if refused.code() == tonic::Code::InvalidArgument => {
-            return Ok(mistyped(&wanted, &refused, &access.caller));
+            return Ok(mistyped(&wanted, &refused, client.caller()));
         }
         found => found?,
     };
-    let views = site.service.views(asked(access.clone(), proto::ViewsRequest {})).await?.into_inner().views;
+    let views = client.ask(Verbs::views, proto::ViewsRequest {}).await?.views;
     let now = Now::measured();
     let body = html! {
         h1 { "Executions" }
         (views::links(&views, &wanted))
         (form(&wanted))
-        (views::forms(&views, &wanted, &access.caller))
+        (views::forms(&views, &wanted, client.caller()))
         section #list data-live {
             @if page.executions.is_empty() {
                 @if page.next.is_some() {
@@ -56,7 +52,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
                     p.lead { "No execution has been started yet." }
                 }
             } @else {
-                (of_all(&wanted, &access.caller))
+                (of_all(&wanted, client.caller()))
                 (table("Executions", &page.executions, &wanted.columns(), now))
             }
             nav.paging aria-label="Pages of the list" {
@@ -66,7 +62,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
         }
     };
     let live = if wanted.cursor.is_empty() { Live::Often } else { Live::No };
-    Ok(layout::page(&Frame::new("Executions", &access.caller, "Executions").live(live), &body))
+    Ok(layout::page(&Frame::new("Executions", client.caller(), "Executions").live(live), &body))
 }
 
 /// The filter as it was typed, with why it finds nothing.

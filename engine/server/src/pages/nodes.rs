@@ -1,19 +1,15 @@
 //! The engines that share the database: who is alive, and who has what.
 
-use axum::extract::State;
 use maud::html;
 
 use super::layout::{self, Frame, Live};
 use super::parts::text;
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::roughly;
 
-pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
-    let all = site.service.nodes(asked(access.clone(), proto::NodesRequest {})).await?.into_inner();
+pub(super) async fn show(client: Client) -> Shown {
+    let all = client.ask(Verbs::nodes, proto::NodesRequest {}).await?;
     let body = html! {
         h1 { "Nodes" }
         p.note { "The engines with a lease on the database. When a lease is over, the others take over its executions." }
@@ -38,5 +34,5 @@ pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
             }
         }
     };
-    Ok(layout::page(&Frame::new("Nodes", &access.caller, "Nodes").live(Live::Often), &body))
+    Ok(layout::page(&Frame::new("Nodes", client.caller(), "Nodes").live(Live::Often), &body))
 }

@@ -1,23 +1,18 @@
 //! The secrets of the reader's tenant: names and hosts, never values.
 
-use axum::extract::State;
-use axum::response::{IntoResponse, Redirect};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
 use super::parts::{confirmed, escaped, moment, text};
 use super::read::{Form, Path};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::Now;
 
-pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
+pub(super) async fn show(client: Client) -> Shown {
     let request = proto::SecretsRequest { tenant: None };
-    let all = site.service.secrets(asked(access.clone(), request)).await?.into_inner();
+    let all = client.ask(Verbs::secrets, request).await?;
     let now = Now::measured();
     let body = html! {
         h1 { "Secrets" }
@@ -27,7 +22,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
         (setting())
         @if all.secrets.is_empty() { p.lead { "There is no secret." } } @else { (table(&all.secrets, now)) }
     };
-    Ok(layout::page(&Frame::new("Secrets", &access.caller, "Secrets"), &body))
+    Ok(layout::page(&Frame::new("Secrets", client.caller(), "Secrets"), &body))
 }
 
 fn setting() -> Markup {
@@ -82,14 +77,12 @@ pub(super) struct Setting {
     hosts: String,
 }
 
-pub(super) async fn set(State(site): State<Site>, access: Access, Form(wish): Form<Setting>) -> Shown {
+pub(super) async fn set(client: Client, Form(wish): Form<Setting>) -> Shown {
     let hosts = wish.hosts.split([',', ' ', '\r', '\n']).filter(|host| !host.is_empty()).map(str::to_owned).collect();
     let request = proto::SetSecretRequest { tenant: None, name: wish.name.trim().to_owned(), value: wish.value, hosts };
-    site.service.set_secret(asked(access, request)).await?;
-    Ok(Redirect::to("/secrets").into_response())
+    client.change(Verbs::set_secret, request, "/secrets").await
 }
 
-pub(super) async fn delete(State(site): State<Site>, access: Access, Path(name): Path<String>) -> Shown {
-    site.service.delete_secret(asked(access, proto::DeleteSecretRequest { tenant: None, name })).await?;
-    Ok(Redirect::to("/secrets").into_response())
+pub(super) async fn delete(client: Client, Path(name): Path<String>) -> Shown {
+    client.change(Verbs::delete_secret, proto::DeleteSecretRequest { tenant: None, name }, "/secrets").await
 }
