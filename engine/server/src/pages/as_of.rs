@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::execution::heading;
 use super::layout::{self, Frame};
-use super::parts::{exact, execution_path, preview, text};
+use super::parts::Column::{Number, Text};
+use super::parts::{exact, execution_path, preview, table, text};
 use super::read::{Path, Query};
 use super::{Client, Shown};
 use crate::convert::{moment, refusal};
@@ -125,29 +126,24 @@ fn facts(then: &AsOf, id: &str, run: Option<u32>) -> Markup {
 fn open_calls(then: &AsOf, id: &str, run: Option<u32>) -> Markup {
     let mut open: Vec<_> = then.open.iter().collect();
     open.sort_by_key(|(_, call)| call.position);
+    let columns =
+        [Text("Kind"), Text("Name"), Text("Scope"), Number("Attempt"), Text("Since event"), Number("Open for")];
+    let rows = html! {
+        @for (call, at) in open.iter().take(OPEN_SHOWN) {
+            tr {
+                td { (at.kind) }
+                th scope="row" { (text(&at.name)) }
+                td { (text(call.scope.as_str())) }
+                td.number { (at.attempt) }
+                td { a href=(event_path(id, at.position, run)) { (at.position) } }
+                td.number { (roughly(then.at.0.saturating_sub(at.since.0))) }
+            }
+        }
+    };
     html! {
         h2 { "What it waited for" }
         @if open.is_empty() { p.note { "No call was open." } } @else {
-            div.wide tabindex="0" role="region" aria-label="Open calls" {
-                table {
-                    thead { tr {
-                        th scope="col" { "Kind" } th scope="col" { "Name" } th scope="col" { "Scope" }
-                        th.number scope="col" { "Attempt" } th scope="col" { "Since event" } th.number scope="col" { "Open for" }
-                    } }
-                    tbody {
-                        @for (call, at) in open.iter().take(OPEN_SHOWN) {
-                            tr {
-                                td { (at.kind) }
-                                th scope="row" { (text(&at.name)) }
-                                td { (text(call.scope.as_str())) }
-                                td.number { (at.attempt) }
-                                td { a href=(event_path(id, at.position, run)) { (at.position) } }
-                                td.number { (roughly(then.at.0.saturating_sub(at.since.0))) }
-                            }
-                        }
-                    }
-                }
-            }
+            (table("Open calls", None, &columns, &rows))
             @if open.len() > OPEN_SHOWN { p.note { (open.len() - OPEN_SHOWN) " more calls were open." } }
         }
     }

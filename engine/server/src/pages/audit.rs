@@ -4,9 +4,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
+use super::parts::Column::Text;
 use super::parts::{exact, execution_path, filled, query, text};
 use super::read::Query;
-use super::{Client, Shown, Verbs};
+use super::{Client, Shown, Verbs, parts};
 use crate::proto;
 
 /// The acts of a page.
@@ -67,17 +68,8 @@ pub(super) async fn show(client: Client, Query(wanted): Query<Wanted>) -> Shown 
 }
 
 fn table(acts: &[proto::Act]) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Acts" {
-            table.acts {
-                thead { tr {
-                    th scope="col" { "Time" } th scope="col" { "Caller" } th scope="col" { "From" }
-                    th scope="col" { "Operation" } th scope="col" { "Object" } th scope="col" { "Outcome" }
-                } }
-                tbody { @for act in acts { (row(act)) } }
-            }
-        }
-    }
+    let columns = ["Time", "Caller", "From", "Operation", "Object", "Outcome"].map(Text);
+    parts::table("Acts", Some("acts"), &columns, &html! { @for act in acts { (row(act)) } })
 }
 
 fn row(act: &proto::Act) -> Markup {

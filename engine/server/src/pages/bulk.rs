@@ -6,10 +6,11 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame, Live, may};
+use super::parts::Column::{Number, Text};
 use super::parts::{escaped, execution_path, moment, text};
 use super::read::{Form, Path, Query};
 use super::wanted::Wanted;
-use super::{Client, Shown, Verbs};
+use super::{Client, Shown, Verbs, parts};
 use crate::proto;
 use crate::wording::{Now, bulk_left, bulk_operation, counted as words, matching};
 
@@ -130,30 +131,22 @@ pub(super) async fn list(client: Client) -> Shown {
 }
 
 fn table(jobs: &[proto::BulkJob], now: Now) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Bulk jobs" {
-            table {
-                thead { tr {
-                    th scope="col" { "Job" } th scope="col" { "Operation" } th scope="col" { "Executions" } th scope="col" { "State" }
-                    th.number scope="col" { "Done" } th.number scope="col" { "Refused" } th.number scope="col" { "Left" }
-                    th scope="col" { "By" } th scope="col" { "Created" }
-                } }
-                tbody {
-                    @for job in jobs {
-                        tr {
-                            th scope="row" { a href=(path(&job.bulk_id)) { (text(&job.bulk_id)) } }
-                            td { (bulk_operation(job)) }
-                            td { (which(job)) }
-                            td { (job.state) }
-                            td.number { (job.done) } td.number { (job.refused) } td.number { (bulk_left(job)) }
-                            td { (text(job.created_by())) }
-                            td { (moment(job.created_at.as_ref(), now)) }
-                        }
-                    }
-                }
+    let (job, numbers) = (["Job", "Operation", "Executions", "State"], ["Done", "Refused", "Left"]);
+    let columns = [&job.map(Text)[..], &numbers.map(Number), &["By", "Created"].map(Text)].concat();
+    let rows = html! {
+        @for job in jobs {
+            tr {
+                th scope="row" { a href=(path(&job.bulk_id)) { (text(&job.bulk_id)) } }
+                td { (bulk_operation(job)) }
+                td { (which(job)) }
+                td { (job.state) }
+                td.number { (job.done) } td.number { (job.refused) } td.number { (bulk_left(job)) }
+                td { (text(job.created_by())) }
+                td { (moment(job.created_at.as_ref(), now)) }
             }
         }
-    }
+    };
+    parts::table("Bulk jobs", None, &columns, &rows)
 }
 
 fn which(job: &proto::BulkJob) -> String {

@@ -14,8 +14,9 @@ use maud::{Markup, html};
 use super::approvals::question;
 use super::commands;
 use super::layout::{self, Frame, Live, may};
+use super::parts::Column::{Number, Text};
 use super::parts::{
-    confirmed, escaped, exact, execution_path, moment, start_path, status, text, value, value_in_brief,
+    confirmed, escaped, exact, execution_path, moment, start_path, status, table, text, value, value_in_brief,
 };
 use super::read::Path;
 use super::{Client, Shown, Site, Verbs};
@@ -193,17 +194,14 @@ fn first_signal(shown: &proto::ExecutionStatus) -> Option<&str> {
 
 fn steps(shown: &proto::ExecutionStatus, now: Now) -> Markup {
     let rows = step_rows(shown, STEPS_SHOWN);
-    let hidden = rows.len().saturating_sub(STEP_ROWS_MAX);
+    let (hidden, has_rows) = (rows.len().saturating_sub(STEP_ROWS_MAX), !rows.is_empty());
+    let columns = [Text("Call"), Text("Status"), Number("Took"), Text("Details")];
+    let rows = html! { @for row in rows.iter().take(STEP_ROWS_MAX) { (step_row(row, now)) } };
     html! {
         @if shown.earlier_events > 0 { p.note { (shown.earlier_events) " earlier events are in the history." } }
-        @if !rows.is_empty() {
+        @if has_rows {
             h2 { "Steps and waits" }
-            div.wide tabindex="0" role="region" aria-label="Steps and waits" {
-                table.steps {
-                    thead { tr { th scope="col" { "Call" } th scope="col" { "Status" } th.number scope="col" { "Took" } th scope="col" { "Details" } } }
-                    tbody { @for row in rows.iter().take(STEP_ROWS_MAX) { (step_row(row, now)) } }
-                }
-            }
+            (table("Steps and waits", Some("steps"), &columns, &rows))
             @if hidden > 0 { p.note { (hidden) " more rows are in the timeline." } }
         }
     }

@@ -9,10 +9,11 @@ use maud::{Markup, html};
 use serde_json::value::RawValue;
 
 use super::layout::{self, Frame, Live, may};
+use super::parts::Column::{Number, Text};
 use super::parts::{cut, execution_path, moment, status, text};
 use super::read::Query;
 use super::wanted::{Wanted, attributes, form, written_attributes};
-use super::{Client, Shown, Verbs, views};
+use super::{Client, Shown, Verbs, parts, views};
 use crate::json::milliseconds_between;
 use crate::proto;
 use crate::wording::{Now, WaitsFor, failure_line, roughly};
@@ -93,22 +94,13 @@ fn of_all(wanted: &Wanted, caller: &Caller) -> Markup {
 /// Executions as rows, under a name that no other table of the page has. Their attributes have one column together, or one
 /// each of these.
 pub(super) fn table(name: &str, executions: &[proto::Summary], columns: &[&str], now: Now) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label=(name) {
-            table.executions.together[columns.is_empty()] {
-                thead { tr {
-                    th scope="col" { "Status" } th scope="col" { "Id" } th scope="col" { "Workflow" }
-                    th scope="col" { "Why" }
-                    th scope="col" { "Started" } th.number scope="col" { "Took" }
-                    @if columns.is_empty() { th scope="col" { "Attributes" } }
-                    @for name in columns { th scope="col" { (text(name)) } }
-                } }
-                tbody {
-                    @for execution in executions { (row(execution, columns, now)) }
-                }
-            }
-        }
-    }
+    let style = if columns.is_empty() { "executions together" } else { "executions" };
+    let attributes = if columns.is_empty() { &["Attributes"] } else { columns };
+    let mut heads = Vec::from(["Status", "Id", "Workflow", "Why", "Started"].map(Text));
+    heads.push(Number("Took"));
+    heads.extend(attributes.iter().copied().map(Text));
+    let rows = html! { @for execution in executions { (row(execution, columns, now)) } };
+    parts::table(name, Some(style), &heads, &rows)
 }
 
 fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {

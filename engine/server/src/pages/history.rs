@@ -8,9 +8,10 @@ use super::as_of;
 use super::execution::heading;
 use super::found::{Found, found};
 use super::layout::{self, Frame, Live};
+use super::parts::Column::{Number, Text};
 use super::parts::{exact, execution_path, preview, query, text, value};
 use super::read::{Path, Query};
-use super::{Client, Shown, Verbs};
+use super::{Client, Shown, Verbs, parts};
 use crate::json::milliseconds_between;
 use crate::proto;
 use crate::wording::roughly;
@@ -155,18 +156,10 @@ fn paging(path: &str, run: u32, after: u64, (shown, newest): (&Found<proto::Even
 /// The events as rows, or what is said if there are none.
 fn table(events: &[proto::Event], path: &str, run: u32, none: &str) -> Markup {
     let before = std::iter::once(None).chain(events.iter().map(Some));
+    let columns = [Text("#"), Text("Time"), Number("Later by"), Text("Event"), Text("Scope"), Text("Fields")];
+    let rows = html! { @for (event, before) in events.iter().zip(before) { (row(event, before, path, run)) } };
     html! {
-        @if events.is_empty() { p.lead { (none) } } @else {
-            div.wide tabindex="0" role="region" aria-label="Events" {
-                table.events {
-                    thead { tr {
-                        th scope="col" { "#" } th scope="col" { "Time" } th.number scope="col" { "Later by" }
-                        th scope="col" { "Event" } th scope="col" { "Scope" } th scope="col" { "Fields" }
-                    } }
-                    tbody { @for (event, before) in events.iter().zip(before) { (row(event, before, path, run)) } }
-                }
-            }
-        }
+        @if events.is_empty() { p.lead { (none) } } @else { (parts::table("Events", Some("events"), &columns, &rows)) }
     }
 }
 

@@ -7,9 +7,10 @@ use serde::Deserialize;
 use super::execution::heading;
 use super::found::found;
 use super::layout::{self, Frame, Live};
+use super::parts::Column::Text;
 use super::parts::{exact, execution_path, query, text};
 use super::read::{Path, Query};
-use super::{Client, Shown, Verbs};
+use super::{Client, Shown, Verbs, parts};
 use crate::proto;
 
 /// The lines of a page.
@@ -111,21 +112,15 @@ fn form(wanted: &Wanted, path: &str) -> Markup {
 }
 
 fn table(lines: &[proto::LogLine]) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Log lines" {
-            table.log {
-                thead { tr { th scope="col" { "Time" } th scope="col" { "Level" } th scope="col" { "Scope" } th scope="col" { "Text" } } }
-                tbody {
-                    @for line in lines {
-                        tr {
-                            td { (exact(line.time.as_ref())) }
-                            td class={ "level-" (line.level) } { (text(&line.level)) }
-                            td { (text(&line.scope)) @if line.attempt > 1 { span.note { " attempt " (line.attempt) } } }
-                            td.text { (text(&line.text)) }
-                        }
-                    }
-                }
+    let rows = html! {
+        @for line in lines {
+            tr {
+                td { (exact(line.time.as_ref())) }
+                td class={ "level-" (line.level) } { (text(&line.level)) }
+                td { (text(&line.scope)) @if line.attempt > 1 { span.note { " attempt " (line.attempt) } } }
+                td.text { (text(&line.text)) }
             }
         }
-    }
+    };
+    parts::table("Log lines", Some("log"), &["Time", "Level", "Scope", "Text"].map(Text), &rows)
 }

@@ -4,9 +4,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
+use super::parts::Column::{Text, Unseen};
 use super::parts::{confirmed, escaped, moment, text};
 use super::read::{Form, Path};
-use super::{Client, Shown, Verbs};
+use super::{Client, Shown, Verbs, parts};
 use crate::proto;
 use crate::wording::Now;
 
@@ -43,30 +44,22 @@ fn setting() -> Markup {
 }
 
 fn table(secrets: &[proto::Secret], now: Now) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Secrets" {
-            table {
-                thead { tr {
-                    th scope="col" { "Name" } th scope="col" { "Hosts" } th scope="col" { "Created" } th scope="col" { "Changed" }
-                    th scope="col" { "State" } th scope="col" { span.unseen { "Change" } }
-                } }
-                tbody {
-                    @for secret in secrets {
-                        tr {
-                            th scope="row" { code { (text(&secret.name)) } }
-                            td { (text(&secret.hosts.join(", "))) }
-                            td { (moment(secret.created_at.as_ref(), now)) }
-                            td { (moment(secret.changed_at.as_ref(), now)) }
-                            td { @if secret.is_open { "can be used" } @else { "this engine lacks the key" } }
-                            td {
-                                (confirmed(&format!("/secrets/{}/delete", escaped(&secret.name)), "Delete", "Steps that ask for it fail from then on."))
-                            }
-                        }
-                    }
+    let columns = [Text("Name"), Text("Hosts"), Text("Created"), Text("Changed"), Text("State"), Unseen("Change")];
+    let rows = html! {
+        @for secret in secrets {
+            tr {
+                th scope="row" { code { (text(&secret.name)) } }
+                td { (text(&secret.hosts.join(", "))) }
+                td { (moment(secret.created_at.as_ref(), now)) }
+                td { (moment(secret.changed_at.as_ref(), now)) }
+                td { @if secret.is_open { "can be used" } @else { "this engine lacks the key" } }
+                td {
+                    (confirmed(&format!("/secrets/{}/delete", escaped(&secret.name)), "Delete", "Steps that ask for it fail from then on."))
                 }
             }
         }
-    }
+    };
+    parts::table("Secrets", None, &columns, &rows)
 }
 
 /// A secret as a person writes it.

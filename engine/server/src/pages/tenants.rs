@@ -5,7 +5,8 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
-use super::parts::{escaped, moment, text};
+use super::parts::Column::{Number, Text, Unseen};
+use super::parts::{escaped, moment, table, text};
 use super::read::{Form, Path};
 use super::{Client, Shown, Verbs};
 use crate::proto;
@@ -18,6 +19,15 @@ fn path(name: &str) -> String {
 pub(super) async fn list(client: Client) -> Shown {
     let all = client.ask(Verbs::tenants, proto::TenantsRequest {}).await?;
     let now = Now::measured();
+    let rows = html! {
+        @for tenant in &all.tenants {
+            tr {
+                th scope="row" { a href=(path(&tenant.name)) { (text(&tenant.name)) } }
+                td { (state(tenant)) }
+                td { (moment(tenant.created_at.as_ref(), now)) }
+            }
+        }
+    };
     let body = html! {
         h1 { "Tenants" }
         details {
@@ -28,20 +38,7 @@ pub(super) async fn list(client: Client) -> Shown {
                 button.main { "Create" }
             }
         }
-        div.wide tabindex="0" role="region" aria-label="Tenants" {
-            table {
-                thead { tr { th scope="col" { "Name" } th scope="col" { "State" } th scope="col" { "Created" } } }
-                tbody {
-                    @for tenant in &all.tenants {
-                        tr {
-                            th scope="row" { a href=(path(&tenant.name)) { (text(&tenant.name)) } }
-                            td { (state(tenant)) }
-                            td { (moment(tenant.created_at.as_ref(), now)) }
-                        }
-                    }
-                }
-            }
-        }
+        (table("Tenants", None, &["Name", "State", "Created"].map(Text), &rows))
     };
     Ok(layout::page(&Frame::new("Tenants", client.caller(), "Tenants"), &body))
 }
@@ -137,33 +134,25 @@ fn actions(tenant: &proto::Tenant) -> Markup {
 }
 
 fn quotas(quotas: &[proto::Quota], path: &str, may_change: bool) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Quotas" {
-            table {
-                thead { tr {
-                    th scope="col" { "Quota" } th.number scope="col" { "Used" } th.number scope="col" { "At most" } th scope="col" { span.unseen { "Change" } }
-                } }
-                tbody {
-                    @for quota in quotas {
-                        tr {
-                            th scope="row" { (text(&quota.name)) }
-                            td.number { @if let Some(used) = quota.used { (used) } @else { "–" } }
-                            td.number { (quota.max) @if !quota.is_set { span.note { " default" } } }
-                            td {
-                                @if may_change {
-                                    form method="post" action={ (path) "/quotas" } {
-                                        input type="hidden" name="quota" value=(quota.name);
-                                        input name="max" inputmode="numeric" aria-label={ "New value of " (text(&quota.name)) " or nothing for the default" };
-                                        " " button { "Set" }
-                                    }
-                                }
-                            }
+    let rows = html! {
+        @for quota in quotas {
+            tr {
+                th scope="row" { (text(&quota.name)) }
+                td.number { @if let Some(used) = quota.used { (used) } @else { "–" } }
+                td.number { (quota.max) @if !quota.is_set { span.note { " default" } } }
+                td {
+                    @if may_change {
+                        form method="post" action={ (path) "/quotas" } {
+                            input type="hidden" name="quota" value=(quota.name);
+                            input name="max" inputmode="numeric" aria-label={ "New value of " (text(&quota.name)) " or nothing for the default" };
+                            " " button { "Set" }
                         }
                     }
                 }
             }
         }
-    }
+    };
+    table("Quotas", None, &[Text("Quota"), Number("Used"), Number("At most"), Unseen("Change")], &rows)
 }
 
 /// The name of a tenant, as a person types it.

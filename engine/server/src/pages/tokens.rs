@@ -5,9 +5,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
+use super::parts::Column::{Text, Unseen};
 use super::parts::{confirmed, escaped, moment, text};
 use super::read::{Form, Path};
-use super::{Client, Shown, Verbs};
+use super::{Client, Shown, Verbs, parts};
 use crate::proto;
 use crate::span::Span;
 use crate::wording::{Now, moment_ms};
@@ -63,33 +64,26 @@ fn creation(caller: &Caller) -> Markup {
 }
 
 fn table(tokens: &[proto::Token], now: Now) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Tokens" {
-            table {
-                thead { tr {
-                    th scope="col" { "Owner" } th scope="col" { "Role" } th scope="col" { "Id" } th scope="col" { "Created" }
-                    th scope="col" { "Last used" } th scope="col" { "State" } th scope="col" { span.unseen { "Change" } }
-                } }
-                tbody {
-                    @for token in tokens {
-                        tr {
-                            th scope="row" { (text(&token.name)) }
-                            td { (text(&token.role)) }
-                            td { code { (text(&token.id)) } }
-                            td { (moment(token.created_at.as_ref(), now)) }
-                            td { (moment(token.last_used_at.as_ref(), now)) }
-                            td { (state(token, now)) }
-                            td {
-                                @if token.revoked_at.is_none() {
-                                    (confirmed(&format!("/tokens/{}/revoke", escaped(&token.id)), "Revoke", "Whoever uses it is refused from then on."))
-                                }
-                            }
-                        }
+    let columns =
+        [Text("Owner"), Text("Role"), Text("Id"), Text("Created"), Text("Last used"), Text("State"), Unseen("Change")];
+    let rows = html! {
+        @for token in tokens {
+            tr {
+                th scope="row" { (text(&token.name)) }
+                td { (text(&token.role)) }
+                td { code { (text(&token.id)) } }
+                td { (moment(token.created_at.as_ref(), now)) }
+                td { (moment(token.last_used_at.as_ref(), now)) }
+                td { (state(token, now)) }
+                td {
+                    @if token.revoked_at.is_none() {
+                        (confirmed(&format!("/tokens/{}/revoke", escaped(&token.id)), "Revoke", "Whoever uses it is refused from then on."))
                     }
                 }
             }
         }
-    }
+    };
+    parts::table("Tokens", None, &columns, &rows)
 }
 
 fn state(token: &proto::Token, now: Now) -> Markup {

@@ -10,7 +10,8 @@ use tonic::Code;
 
 use super::execution::heading;
 use super::layout::{self, Frame, Live, may};
-use super::parts::{execution_path, filled, moment, query, status, text};
+use super::parts::Column::{Number, Text};
+use super::parts::{execution_path, filled, moment, query, status, table, text};
 use super::read::{Path, Query};
 use super::{Client, Shown, Verbs};
 use crate::convert::refusal;
@@ -147,24 +148,17 @@ impl Table<'_> {
     fn shown(&self, above: &Ancestors, own: &proto::Summary, below: &[proto::Summary]) -> Markup {
         let first = usize::from(above.deleted.is_some());
         let depth = first + above.known.len();
-        html! {
-            div.wide tabindex="0" role="region" aria-label="Family" {
-                table.tree {
-                    thead { tr {
-                        th scope="col" { "Execution" } th scope="col" { "Status" } th scope="col" { "Workflow" }
-                        th scope="col" { "Children" } th scope="col" { "Started" } th.number scope="col" { "Took" }
-                    } }
-                    tbody {
-                        @if let Some(deleted) = &above.deleted {
-                            tr { th scope="row" { (text(deleted)) } td.note colspan="5" { "deleted" } }
-                        }
-                        @for (number, one) in above.known.iter().enumerate() { (self.row(one, first + number, false)) }
-                        (self.row(own, depth, true))
-                        @for one in below { (self.row(one, depth + 1, false)) }
-                    }
-                }
+        let columns =
+            [Text("Execution"), Text("Status"), Text("Workflow"), Text("Children"), Text("Started"), Number("Took")];
+        let rows = html! {
+            @if let Some(deleted) = &above.deleted {
+                tr { th scope="row" { (text(deleted)) } td.note colspan="5" { "deleted" } }
             }
-        }
+            @for (number, one) in above.known.iter().enumerate() { (self.row(one, first + number, false)) }
+            (self.row(own, depth, true))
+            @for one in below { (self.row(one, depth + 1, false)) }
+        };
+        table("Family", Some("tree"), &columns, &rows)
     }
 
     fn row(&self, one: &proto::Summary, depth: usize, is_own: bool) -> Markup {
