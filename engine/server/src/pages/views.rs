@@ -54,18 +54,14 @@ fn link(view: &proto::View, here: &str) -> Markup {
         @match Wanted::of(view) {
             Some(wanted) => {
                 @let query = wanted.query(None);
-                a href={ "/executions?" (query) } title=(text_of(&title)) aria-current=[(query == here).then_some("page")] {
+                a href={ "/executions?" (query) } title=(text(&title)) aria-current=[(query == here).then_some("page")] {
                     (text(&view.name))
                 }
             }
             // Only programs can save such a filter, and only they can use it.
-            None => { span.note title=(text_of(&title)) { (text(&view.name)) " (not for pages)" } }
+            None => { span.note title=(text(&title)) { (text(&view.name)) " (not for pages)" } }
         }
     }
-}
-
-fn text_of(title: &str) -> String {
-    crate::wording::plain(title)
 }
 
 fn whose(view: &proto::View) -> String {
