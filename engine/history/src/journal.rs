@@ -14,7 +14,10 @@ use thiserror::Error;
 use crate::event::{Cause, Event, EventData};
 use crate::limits::FLAT_BYTES;
 use crate::size::Weight;
-use crate::{Call, Delivery, Failure, Json, Outcome, Request, Timestamp, kind};
+use crate::{Call, Delivery, Failure, Json, Outcome, Request, Timestamp, brief, kind};
+
+/// Of a call that does not match, so many letters are told.
+const CALL_LETTERS_MAX: usize = 300;
 
 /// A rerun did something other than what was recorded. The execution is parked with this text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -235,7 +238,12 @@ impl Journal {
             (None, Some(ordinal)) => (*ordinal, "this call to be dropped".to_owned()),
             (None, None) => (0, "nothing more".to_owned()),
         };
-        NonDeterminism { scope: scope.to_owned(), ordinal, expected: brief(&expected), actual: brief(actual) }
+        NonDeterminism {
+            scope: scope.to_owned(),
+            ordinal,
+            expected: brief(&expected, CALL_LETTERS_MAX),
+            actual: brief(actual, CALL_LETTERS_MAX),
+        }
     }
 }
 
@@ -292,10 +300,6 @@ pub(crate) fn reopen(recorded: &mut Vec<Recorded<'_>>, ordinal: u32, reopening: 
             *place = ISSUED_ANEW;
         }
     }
-}
-
-fn brief(text: &str) -> String {
-    if text.chars().count() <= 300 { text.to_owned() } else { text.chars().take(300).chain("…".chars()).collect() }
 }
 
 struct Described<'a>(&'a Request);

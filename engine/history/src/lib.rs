@@ -62,6 +62,7 @@ pub use open::{Attempts, CallPhase, OpenCall, OpenPoll, OpenStep, PinnedStep};
 pub use planted::planted;
 pub use poll::PollPolicy;
 pub use reopening::{ReopenMode, Reopening, failed_call, reopening};
+pub use shown::brief;
 pub use status::{Status, StepLine, UnknownStatus, steps, waiting_on};
 pub use timeline::{Bar, BarEnd, Lane, Timeline};
 pub use trace::{CallerSpan, InvalidTraceparent, SpanContext, TRACE_STATE_BYTES_MAX, TraceRecord};

@@ -1,8 +1,17 @@
-//! Events as readers are shown them, and back.
+//! Events as readers are shown them, and back; and the beginnings of texts that are too long to be shown.
 
 use serde_json::{Map, Value, json};
 
 use crate::{Event, EventData, Json, Scope, Timestamp};
+
+/// A text of at most so many letters, or its beginning and an ellipsis.
+#[must_use]
+pub fn brief(text: &str, letters_max: usize) -> String {
+    match text.char_indices().nth(letters_max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
 
 impl EventData {
     /// All fields but the kind, as one JSON object for readers.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Event, EventData};
 use crate::open::{CallPhase, OpenCall};
 use crate::waits::{WaitKind, Waiting};
-use crate::{CallName, Failure, Json, Scope, StepCall, Timestamp};
+use crate::{CallName, Failure, Json, Scope, StepCall, Timestamp, brief};
 
 /// The number of letters of a step's input that are shown, to distinguish calls of the same step.
 const PREVIEW_LETTERS_MAX: usize = 80;
@@ -244,21 +244,12 @@ pub fn steps(history: &[Event], open: &BTreeMap<CallName, OpenCall>) -> Vec<Step
     lines
 }
 
-/// The beginning of a value, by which a person can distinguish calls of one step.
-fn preview(value: &Json) -> String {
-    let text = value.as_str();
-    match text.char_indices().nth(PREVIEW_LETTERS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 impl StepLine {
     fn begun(call: CallName, step: &StepCall, at: Timestamp) -> Self {
         Self {
             name: step.step.clone(),
             call,
-            input_preview: preview(&step.input),
+            input_preview: brief(step.input.as_str(), PREVIEW_LETTERS_MAX),
             status: Status::Running,
             attempt: 1,
             started_at: at,

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::open::{CallPhase, OpenCall};
-use crate::{CallName, Failure, Json, Position, Scope, Timestamp};
+use crate::{CallName, Failure, Json, Position, Scope, Timestamp, brief};
 
 /// Longer names are cut where lists show them.
 const NAME_LETTERS_MAX: usize = 100;
@@ -205,7 +205,7 @@ impl WaitFilter {
     pub fn stored(&self) -> String {
         let kind = format!(r#""kind":"{}""#, self.kind);
         match &self.name {
-            Some(name) => format!(r#"{kind},"name":{}"#, Json::of(&listed(name))),
+            Some(name) => format!(r#"{kind},"name":{}"#, Json::of(&brief(name, NAME_LETTERS_MAX))),
             None => kind,
         }
     }
@@ -265,19 +265,11 @@ impl LastFailure {
     }
 }
 
-/// A name as lists show it.
-fn listed(name: &str) -> String {
-    match name.char_indices().nth(NAME_LETTERS_MAX) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
-    }
-}
-
 impl FirstWait {
     pub(crate) fn new(at: Position, wait: Waiting, others: usize) -> Self {
         let Waiting { kind, name, call, since, until, attempts, .. } = wait;
         let (kind, others) = (kind.word().to_owned(), u32::try_from(others).unwrap_or(u32::MAX));
-        Self { at, kind, name: listed(&name), scope: call.scope, since, until, attempts, others }
+        Self { at, kind, name: brief(&name, NAME_LETTERS_MAX), scope: call.scope, since, until, attempts, others }
     }
 
     /// The wait of an execution whose start is delayed.
@@ -297,7 +289,7 @@ mod tests {
         let wait = |kind: WaitKind, name: &str| FirstWait {
             at: position,
             kind: kind.word().to_owned(),
-            name: listed(name),
+            name: brief(name, NAME_LETTERS_MAX),
             scope: Scope::root(),
             since: Timestamp(1),
             until: None,

@@ -1,6 +1,5 @@
 //! The bytes of answers that clients have not read yet: bounded for all clients together, and for those of each tenant.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
@@ -11,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use cerebelum_worker::TenantId;
+use cerebelum_worker::{TenantId, TenantMap};
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::Status;
@@ -47,7 +46,7 @@ const UNIT_BYTES: usize = 1 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
     all: Arc<Semaphore>,
-    tenants: Arc<Mutex<HashMap<Option<TenantId>, Weak<Own>>>>,
+    tenants: Arc<TenantMap<Own>>,
 }
 
 /// What belongs to one tenant.
@@ -69,17 +68,13 @@ impl Default for Budget {
 impl Budget {
     /// What the answers of a tenant may take, or those of all clients without one.
     pub(crate) fn of(&self, tenant: Option<TenantId>) -> TenantBudget {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.retain(|_, held| held.strong_count() > 0);
-        let held = tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
+        let own = self.tenants.of(tenant, || {
             let bytes = if tenant.is_some() { TENANT_ANSWER_BYTES_MAX } else { STRANGER_ANSWER_BYTES_MAX };
             let units = bytes / UNIT_BYTES;
             let bytes = Arc::new(Semaphore::new(units));
-            let held = Arc::new(Own { units, bytes, pages: Arc::new(Semaphore::new(TENANT_PAGES_MAX)) });
-            tenants.insert(tenant, Arc::downgrade(&held));
-            held
+            Own { units, bytes, pages: Arc::new(Semaphore::new(TENANT_PAGES_MAX)) }
         });
-        TenantBudget { all: self.all.clone(), own: held }
+        TenantBudget { all: self.all.clone(), own }
     }
 }
 

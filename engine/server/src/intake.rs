@@ -1,15 +1,14 @@
 //! Limits on incoming requests: the bytes of all of them together, and how slowly one may arrive.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use cerebelum_worker::{Engine, TenantId};
+use cerebelum_worker::{Engine, TenantId, TenantMap};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use tonic::Status;
@@ -43,25 +42,15 @@ const PACE_BYTES: usize = 256 << 10;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Intake {
     all: Arc<AtomicUsize>,
-    tenants: Arc<Mutex<HashMap<Option<TenantId>, Weak<AtomicUsize>>>>,
+    tenants: Arc<TenantMap<AtomicUsize>>,
 }
 
 impl Intake {
     /// The share of a request that begins: of a tenant, or of a client without a token.
     fn begin(&self, tenant: Option<TenantId>, own_max: usize) -> Taken {
         let (is_caller, free) = (tenant.is_some(), if tenant.is_some() { FREE_BYTES } else { STRANGER_FREE_BYTES });
-        let (all, tenant) = (self.all.clone(), self.of(tenant));
+        let (all, tenant) = (self.all.clone(), self.tenants.of(tenant, AtomicUsize::default));
         Taken { all, tenant, is_caller, free: AtomicUsize::new(free), own: AtomicUsize::new(0), own_max }
-    }
-
-    fn of(&self, tenant: Option<TenantId>) -> Arc<AtomicUsize> {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.retain(|_, bytes| bytes.strong_count() > 0);
-        tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let bytes = Arc::default();
-            tenants.insert(tenant, Arc::downgrade(&bytes));
-            bytes
-        })
     }
 }
 

@@ -4,6 +4,7 @@
 mod access;
 mod answers;
 mod bulk;
+mod client;
 mod connections;
 mod convert;
 mod entries;

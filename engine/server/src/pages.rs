@@ -38,20 +38,19 @@ mod wanted;
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Redirect};
 use axum::routing::{MethodFilter, on};
 use tonic::Status;
 
-use crate::access::Access;
+use crate::client::{self, Client, Verbs};
 use crate::convert::refusal;
 use crate::entries::{Entries, Entry, entry_of};
 use crate::guard::Origins;
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::service::Service;
 use crate::trace_url::TraceUrl;
 use refusal::Refusal;
@@ -71,15 +70,22 @@ struct Site {
     trace_url: Option<TraceUrl>,
 }
 
-impl Site {
+impl FromRef<Site> for Arc<Service> {
+    fn from_ref(site: &Site) -> Self {
+        site.service.clone()
+    }
+}
+
+impl Client {
     /// An execution as lists show it.
-    async fn summary(&self, access: &Access, id: &str) -> Result<proto::Summary, Status> {
-        Ok(self.service.engine.of(&access.caller).summary(id).await.map_err(refusal)?.into())
+    async fn summary(&self, id: &str) -> Result<proto::Summary, Status> {
+        Ok(self.engine().summary(id).await.map_err(refusal)?.into())
     }
 
-    /// A page of executions.
-    async fn listed(&self, access: Access, request: proto::ListRequest) -> Result<proto::ListResponse, Status> {
-        Ok(self.service.list(asked(access, request)).await?.into_inner())
+    /// Does what a method of the service does, and goes to the page with this path.
+    async fn change<'a, T, U>(&'a self, method: impl client::Method<'a, T, U>, message: T, to: &str) -> Shown {
+        self.ask(method, message).await?;
+        Ok(Redirect::to(to).into_response())
     }
 }
 

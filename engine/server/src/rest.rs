@@ -4,6 +4,7 @@
 //! id of an operation is the name of that method; the table of actions is thereby the same for both interfaces.
 
 mod approvals;
+mod ask;
 mod body;
 mod bulk;
 mod components;
@@ -18,10 +19,7 @@ mod views;
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{Method, StatusCode};
 use axum::routing::{any, get};
 use utoipa::OpenApi;
 use utoipa::openapi::PathItem;
@@ -30,7 +28,6 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::Access;
 use crate::entries::{Entries, entry_of};
 use crate::service::Service;
 pub(crate) use lines::NDJSON;
@@ -62,7 +59,7 @@ pub(crate) fn routes(service: Shared) -> (axum::Router, Entries) {
     let text: Arc<str> = in_json(&document).into();
     let document_route = get(move || {
         let text = text.to_string();
-        async move { json(text) }
+        async move { ask::in_json(text) }
     });
     let router = router.with_state(service).route(DOCUMENT, document_route);
     let router = router.method_not_allowed_fallback(async || {
@@ -147,26 +144,6 @@ fn entries(document: &utoipa::openapi::OpenApi) -> Entries {
 fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
     let all = [(Method::GET, &item.get), (Method::POST, &item.post), (Method::DELETE, &item.delete)];
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
-}
-
-impl<S: Sync> FromRequestParts<S> for Access {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let found = parts.extensions.get::<Self>().cloned();
-        found.ok_or_else(|| Problem::from(tonic::Status::unauthenticated("the request came without a caller")))
-    }
-}
-
-/// A message for the service, in the name of the caller.
-pub(crate) fn asked<T>(access: Access, message: T) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
-    request.extensions_mut().insert(access);
-    request
-}
-
-fn json(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 #[cfg(test)]

@@ -21,11 +21,27 @@ use crate::rest::PREFIX;
 const SECONDS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// The interfaces of the port.
-const PROTOCOLS: [&str; 4] = ["grpc", "rest", "pages", "probes"];
-const GRPC: usize = 0;
-const REST: usize = 1;
-const PAGES: usize = 2;
-const PROBE: usize = 3;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Grpc,
+    Rest,
+    Pages,
+    Probes,
+}
+
+impl Protocol {
+    const ALL: [Self; 4] = [Self::Grpc, Self::Rest, Self::Pages, Self::Probes];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Rest => "rest",
+            Self::Pages => "pages",
+            Self::Probes => "probes",
+        }
+    }
+}
+
 /// What matches no method or route. What strangers make up is no label.
 const OTHER: &str = "other";
 
@@ -38,16 +54,16 @@ pub(crate) struct RequestMetrics {
     requests: Family<[(&'static str, String); 3], Counter>,
     seconds: Histograms,
     in_flight: Family<[(&'static str, &'static str); 1], Gauge>,
-    /// In the order of [`PROTOCOLS`].
-    of_protocol: [(Histogram, Gauge); PROTOCOLS.len()],
+    /// In the order of [`Protocol::ALL`].
+    of_protocol: [(Histogram, Gauge); Protocol::ALL.len()],
 }
 
 impl Default for RequestMetrics {
     fn default() -> Self {
         let new: fn() -> Histogram = || Histogram::new(SECONDS);
         let (seconds, in_flight) = (Family::new_with_constructor(new), Family::<_, Gauge>::default());
-        let of_protocol = PROTOCOLS.map(|protocol| {
-            let label = [("protocol", protocol)];
+        let of_protocol = Protocol::ALL.map(|protocol| {
+            let label = [("protocol", protocol.word())];
             (Family::get_or_create_owned(&seconds, &label), in_flight.get_or_create_owned(&label))
         });
         Self { requests: Family::default(), seconds, in_flight, of_protocol }
@@ -69,31 +85,31 @@ impl RequestMetrics {
 /// Measures a request, refused ones included.
 pub(crate) async fn measure(State(metrics): State<RequestMetrics>, request: Request, next: Next) -> Response {
     let (protocol, method) = named(&request);
-    let (seconds, in_flight) = &metrics.of_protocol[protocol];
+    let (seconds, in_flight) = &metrics.of_protocol[protocol as usize];
     let (began, is_in_flight) = (Instant::now(), InFlight::new(in_flight));
     let answer = next.run(request).await;
     drop(is_in_flight);
     seconds.observe(began.elapsed().as_secs_f64());
     let code = code(protocol, &answer);
-    let labels = [("protocol", PROTOCOLS[protocol].to_owned()), ("method", method), ("code", code)];
+    let labels = [("protocol", protocol.word().to_owned()), ("method", method), ("code", code)];
     metrics.requests.get_or_create(&labels).inc();
     answer
 }
 
 /// The interface and the method of a request.
-fn named(request: &Request) -> (usize, String) {
+fn named(request: &Request) -> (Protocol, String) {
     let path = request.uri().path();
     let content = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], header::HeaderValue::as_bytes);
     if content.starts_with(b"application/grpc") {
         let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
         let method = method.and_then(|method| method.strip_prefix('/')).unwrap_or_default();
         let known = ACTIONS.iter().find(|(name, _)| *name == method);
-        return (GRPC, known.map_or(OTHER, |(name, _)| name).to_owned());
+        return (Protocol::Grpc, known.map_or(OTHER, |(name, _)| name).to_owned());
     }
     let protocol = match path {
-        _ if PROBES.contains(&path) => PROBE,
-        _ if path.starts_with(PREFIX) => REST,
-        _ => PAGES,
+        _ if PROBES.contains(&path) => Protocol::Probes,
+        _ if path.starts_with(PREFIX) => Protocol::Rest,
+        _ => Protocol::Pages,
     };
     let verbs = [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::HEAD];
     let verb = verbs.iter().find(|verb| *verb == request.method());
@@ -103,10 +119,10 @@ fn named(request: &Request) -> (usize, String) {
 }
 
 /// The status of HTTP, or the code of gRPC. A stream that is refused later has begun well.
-fn code(protocol: usize, answer: &Response) -> String {
+fn code(protocol: Protocol, answer: &Response) -> String {
     match (protocol, grpc_code(answer)) {
-        (GRPC, Some(code)) => format!("{:?}", tonic::Code::from_i32(code)),
-        (GRPC, None) if answer.status().is_success() => format!("{:?}", tonic::Code::Ok),
+        (Protocol::Grpc, Some(code)) => format!("{:?}", tonic::Code::from_i32(code)),
+        (Protocol::Grpc, None) if answer.status().is_success() => format!("{:?}", tonic::Code::Ok),
         _ => answer.status().as_str().to_owned(),
     }
 }
@@ -168,7 +184,7 @@ mod tests {
         let of = |verb: &str, path: &str, content: &str| {
             let request = Request::builder().method(verb).uri(path).header("content-type", content);
             let (protocol, method) = named(&request.body(axum::body::Body::empty()).unwrap());
-            format!("{} {method}", PROTOCOLS[protocol])
+            format!("{} {method}", protocol.word())
         };
         assert_eq!(of("POST", "/cerebelum.v1.Engine/Start", "application/grpc"), "grpc Start");
         assert_eq!(of("POST", "/cerebelum.v1.Engine/Steal", "application/grpc"), "grpc other");

@@ -146,28 +146,14 @@ fn slow_refusal() -> tonic::Status {
     tonic::Status::unavailable(format!("the answer was not read for {seconds} s, or others were not: ask again"))
 }
 
-/// An execution now and after every change.
-pub(crate) async fn feed_watch(
-    engine: TenantEngine,
-    id: String,
-    reader: Reader<proto::ExecutionStatus>,
+/// An execution, or its list entry, now and after every change.
+pub(crate) async fn feed_changes<S, T: prost::Message + From<S>>(
+    changes: impl Stream<Item = Result<S, ApiError>>,
+    reader: Reader<T>,
 ) -> Result<(), Ended> {
-    let mut changes = pin!(engine.watch(&id));
-    while let Some(status) = changes.next().await {
-        reader.tell_now(status?.into()).await?;
-    }
-    Ok(())
-}
-
-/// An execution's list entry now and after every change.
-pub(crate) async fn feed_changes(
-    engine: TenantEngine,
-    id: String,
-    reader: Reader<proto::Summary>,
-) -> Result<(), Ended> {
-    let mut changes = pin!(engine.changes(&id));
-    while let Some(summary) = changes.next().await {
-        reader.tell_now(summary?.into()).await?;
+    let mut changes = pin!(changes);
+    while let Some(now) = changes.next().await {
+        reader.tell_now(now?.into()).await?;
     }
     Ok(())
 }

@@ -91,48 +91,14 @@ impl Plan {
 }
 
 impl TenantEngine {
-    /// Asks an execution to end. Its clean-up code runs.
+    /// Carries out an operation on one execution.
     ///
     /// # Errors
-    /// When there is no such execution, or it has ended.
-    pub async fn cancel(&self, id: &str) -> Result<(), ApiError> {
-        self.operate(id, &Operation::Cancel).await
-    }
-
-    /// Asks an execution to end at once. An unreadable one is ended by its key alone.
-    ///
-    /// # Errors
-    /// When there is no such execution, or it has ended.
-    pub async fn terminate(&self, id: &str) -> Result<(), ApiError> {
-        self.operate(id, &Operation::Terminate).await
-    }
-
-    /// Pauses an execution: nothing new begins.
-    ///
-    /// # Errors
-    /// When there is no such execution, or it has ended.
-    pub async fn pause(&self, id: &str) -> Result<(), ApiError> {
-        self.operate(id, &Operation::Pause).await
-    }
-
-    /// Resumes an execution after a pause, a parking or a failure.
-    ///
-    /// # Errors
-    /// When there is no such execution, nothing keeps it from going on, or its code went on after the failure and the
-    /// mode is [`ReopenMode::Checked`].
-    pub async fn resume(&self, id: &str, mode: ReopenMode) -> Result<(), ApiError> {
-        self.operate(id, &Operation::Resume { force: mode == ReopenMode::Forced }).await
-    }
-
-    /// Deletes an execution that has ended.
-    ///
-    /// # Errors
-    /// When there is no such execution, or it has not ended.
-    pub async fn delete(&self, id: &str) -> Result<(), ApiError> {
-        self.operate(id, &Operation::Delete).await
-    }
-
-    async fn operate(&self, id: &str, operation: &Operation) -> Result<(), ApiError> {
+    /// When there is no such execution, or it is not in a state that allows the operation.
+    pub async fn operate(&self, id: &str, operation: &Operation) -> Result<(), ApiError> {
+        if let Operation::Signal { name, data } = operation {
+            return self.signal(id, name, data).await;
+        }
         let key = self.key(id)?;
         let head = self.head(&key).await?;
         let Plan { commands, outcome } = self.plan(operation, &head).await?;

@@ -1,11 +1,11 @@
 //! Bounds what one tenant does at once, so that it waits for itself and others do not wait for it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use cerebelum_store::TenantId;
-use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::tenant_map::TenantMap;
 
 /// How many components one tenant may upload at once. While one is compiled, the next one is received.
 const UPLOADS_AT_ONCE: usize = 2;
@@ -52,7 +52,7 @@ impl ClientTurns {
 /// The turns of all tenants that do one kind of thing now.
 pub(crate) struct TenantTurns {
     at_once: usize,
-    tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
+    tenants: TenantMap<Semaphore>,
 }
 
 /// Permission to do one thing. The next one of the tenant begins when it is dropped.
@@ -63,23 +63,13 @@ pub struct TenantTurn {
 impl TenantTurns {
     /// Each tenant may do so many things at once.
     pub(crate) fn new(at_once: usize) -> Self {
-        Self { at_once, tenants: Mutex::default() }
+        Self { at_once, tenants: TenantMap::default() }
     }
 
     /// Waits until this tenant does less than it may.
     pub(crate) async fn next(&self, tenant: TenantId) -> TenantTurn {
-        let turns = self.of(tenant);
+        let turns = self.tenants.of(tenant, || Semaphore::new(self.at_once));
         TenantTurn { _permit: turns.acquire_owned().await.expect("the semaphore is never closed") }
-    }
-
-    fn of(&self, tenant: TenantId) -> Arc<Semaphore> {
-        let mut tenants = self.tenants.lock();
-        tenants.retain(|_, turns| turns.strong_count() > 0);
-        tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let turns = Arc::new(Semaphore::new(self.at_once));
-            tenants.insert(tenant, Arc::downgrade(&turns));
-            turns
-        })
     }
 }
 

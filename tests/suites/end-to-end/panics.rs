@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cerebelum_history::{Digest, Failure, GuestInput, HttpRequest, HttpResponse, ReopenMode, Status};
+use cerebelum_history::{Digest, Failure, GuestInput, HttpRequest, HttpResponse, Status};
 use cerebelum_sandbox::{
     Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox, SandboxMetrics, SandboxUsage,
 };
 use cerebelum_worker::{
-    Caller, ComponentLoader, Config, Engine, Env, Grants, Guest, HostHeaders, HttpClient, NoProgram, Program, Room,
-    Runtime, StartRequest, TenantEngine,
+    Caller, ComponentLoader, Config, Engine, Env, Grants, Guest, HostHeaders, HttpClient, NoProgram, Operation,
+    Program, Room, Runtime, StartRequest, TenantEngine,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -194,11 +194,11 @@ fn an_activation_that_panics_can_be_ended(database: Database) {
         // While the execution is rebuilt again and again it is asked to end, and it ends when it is parked.
         let running = begun(&engine).await;
         for id in [&running, &parked] {
-            engine.terminate(id).await.unwrap();
+            engine.operate(id, &Operation::Terminate).await.unwrap();
             assert_eq!(ended(&engine, id).await.summary.status, Status::Cancelled);
         }
         panics.store(false, Ordering::SeqCst);
-        engine.resume(&resumed, ReopenMode::Checked).await.unwrap();
+        engine.operate(&resumed, &Operation::Resume { force: false }).await.unwrap();
         assert_eq!(ended(&engine, &resumed).await.failure.unwrap().kind, "engine-failure");
     });
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use cerebelum_history::{Position, ReopenMode, Scope, Status, Timestamp};
+use cerebelum_history::{Position, Scope, Status, Timestamp};
 use cerebelum_worker::{
-    ApiError, ApprovalView, ApprovalsRequest, Decision, ExecutionStatus, StartRequest, TenantEngine,
+    ApiError, ApprovalView, ApprovalsRequest, Decision, ExecutionStatus, Operation, StartRequest, TenantEngine,
 };
 use futures::FutureExt;
 use futures::future::join;
@@ -139,7 +139,8 @@ pub(crate) fn is_mendable(world: &World, id: &str) -> bool {
 
 async fn resume(world: &World, id: &str) {
     let asked = id.to_owned();
-    let said = world.ask(move |engine| async move { engine.resume(&asked, ReopenMode::Forced).await }.boxed()).await;
+    let forced = Operation::Resume { force: true };
+    let said = world.ask(move |engine| async move { engine.operate(&asked, &forced).await }.boxed()).await;
     if let Some(Err(ApiError::Conflict(why))) = said
         && why.contains("failed in its own code")
     {
@@ -156,7 +157,8 @@ pub(crate) async fn interfere(world: Arc<World>, until_ms: u64) {
         let asked = id.clone();
         if world.clockwork.permille(700) {
             let asked_ms = world.clockwork.now_ms();
-            let said = world.ask(move |engine| async move { engine.pause(&asked).await }.boxed()).await;
+            let said =
+                world.ask(move |engine| async move { engine.operate(&asked, &Operation::Pause).await }.boxed()).await;
             if matches!(said, Some(Ok(()))) {
                 let now = world.clockwork.now_ms();
                 let mut acknowledged = world.acknowledged();
@@ -168,7 +170,7 @@ pub(crate) async fn interfere(world: Arc<World>, until_ms: u64) {
         } else if world.clockwork.permille(100) {
             // Recorded before the answer comes: the cancel may take effect although the answer is lost.
             world.acknowledged().cancels.insert(id);
-            world.ask(move |engine| async move { engine.cancel(&asked).await }.boxed()).await;
+            world.ask(move |engine| async move { engine.operate(&asked, &Operation::Cancel).await }.boxed()).await;
         }
     }
 }

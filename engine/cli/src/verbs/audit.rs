@@ -31,7 +31,7 @@ impl ApiCommand {
             Ok((page.acts, page.next))
         })
         .await?;
-        self.list(acts.iter().map(json::act), &table(&acts), "nothing was done, as far as the audit goes back")?;
+        self.list(acts.iter().map(json::of), &table(&acts), "nothing was done, as far as the audit goes back")?;
         if next.is_some() {
             note("there is more: --limit N or --all shows more");
         }

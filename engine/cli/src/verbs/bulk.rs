@@ -25,7 +25,7 @@ impl ApiCommand {
             BulkVerb::Stop { id } => {
                 let job = client.ask(Api::stop_bulk, proto::StopBulkRequest { bulk_id: id }).await?;
                 let line = format!("{} is stopped: {}", job.bulk_id, so_far(&job));
-                return self.answer(&json::bulk_job(&job), &line);
+                return self.answer(&json::of(&job), &line);
             }
             BulkVerb::Cancel(bulk) => (bulk, operation("cancel")),
             BulkVerb::Terminate(bulk) => (bulk, operation("terminate")),
@@ -46,12 +46,12 @@ impl ApiCommand {
         client.check_knows(&filter).await?;
         if dry_run {
             let counted = client.ask(Api::count, proto::CountRequest { filter: Some(filter), up_to: None }).await?;
-            return self.answer(&json::count(counted), &format!("{} executions match", words(&counted)));
+            return self.answer(&json::of(&counted), &format!("{} executions match", words(&counted)));
         }
         let request = proto::StartBulkRequest { bulk_id: id, filter: Some(filter), at_most, ..request };
         let job = client.ask(Api::start_bulk, request).await?;
         if self.global.json {
-            return self.out.say(&json::bulk_job(&job));
+            return self.out.say(&json::of(&job));
         }
         note(&format!(
             "{} {} executions; `cerebelum bulk show {}` says how far it is",
@@ -76,12 +76,12 @@ impl ApiCommand {
             ]
         };
         let columns = ["JOB", "OPERATION", "EXECUTIONS", "STATE", "DONE", "REFUSED", "LEFT", "BY", "CREATED"];
-        self.list(jobs.iter().map(json::bulk_job), &Table::new(columns, jobs.iter().map(row)), "no bulk jobs")
+        self.list(jobs.iter().map(json::of), &Table::new(columns, jobs.iter().map(row)), "no bulk jobs")
     }
 
     fn bulk_detail(&self, detail: &proto::BulkJobDetail) -> Outcome {
         if self.global.json {
-            return self.out.say(&json::bulk_detail(detail));
+            return self.out.say(&json::of(detail));
         }
         let job = detail.job.clone().unwrap_or_default();
         self.out.say(&format!("{} {}: {}, {}", bulk_operation(&job), which(&job), job.state, so_far(&job)))?;

@@ -59,7 +59,7 @@ impl ApiCommand {
             component = accept(&mut client, component.name, component.digest).await?;
         }
         if self.global.json {
-            return self.out.say(&json::component(&component));
+            return self.out.say(&json::of(&component));
         }
         component_lines(&component).iter().try_for_each(|line| self.out.say(line))
     }
@@ -71,7 +71,7 @@ impl ApiCommand {
         let (name, digest) = args.version;
         let accepted = accept(&mut self.client().await?, name, digest).await?;
         let line = format!("accepted {} {}", accepted.name, short(&accepted.digest));
-        self.answer(&json::component(&accepted), &line)
+        self.answer(&json::of(&accepted), &line)
     }
 
     /// Removes a component, or one version of it.

@@ -49,12 +49,12 @@ impl ApiCommand {
                 (client.ask(Api::delete_tenant, proto::DeleteTenantRequest { name }).await?, "is being deleted")
             }
         };
-        self.answer(&json::tenant(&tenant), &format!("tenant {} {done}", tenant.name))
+        self.answer(&json::of(&tenant), &format!("tenant {} {done}", tenant.name))
     }
 
     fn tenant_detail(&self, detail: &proto::TenantDetail) -> Outcome {
         if self.global.json {
-            return self.out.say(&json::tenant_detail(detail));
+            return self.out.say(&json::of(detail));
         }
         let row = |quota: &proto::Quota| {
             let used = quota.used.map_or_else(|| "-".to_owned(), |used| used.to_string());
@@ -89,7 +89,7 @@ impl ApiCommand {
             ]
         };
         let table = Table::new(["TENANT", "CREATED", "SUSPENDED", "BEING DELETED"], tenants.iter().map(row));
-        self.list(tenants.iter().map(json::tenant), &table, "no tenants")
+        self.list(tenants.iter().map(json::of), &table, "no tenants")
     }
 
     /// Manages tokens.
@@ -123,7 +123,7 @@ impl ApiCommand {
             }
         };
         if self.global.json {
-            return self.out.say(&json::created_token(&created));
+            return self.out.say(&json::of(&created));
         }
         let token = created.token.unwrap_or_default();
         note(&format!(
@@ -148,14 +148,14 @@ impl ApiCommand {
         };
         let columns = ["TOKEN", "ROLE", "NAME", "CREATED", "EXPIRES", "LAST USED", "REVOKED"];
         let none = "no tokens: the engine is open to this machine; `cerebelum token create` closes it";
-        self.list(tokens.iter().map(json::token), &Table::new(columns, tokens.iter().map(row)), none)
+        self.list(tokens.iter().map(json::of), &Table::new(columns, tokens.iter().map(row)), none)
     }
 
     /// Says who the caller is.
     pub(crate) async fn whoami(&self) -> Outcome {
         let caller = self.client().await?.ask(Api::who_am_i, proto::WhoAmIRequest {}).await?;
         let name = caller.name.as_deref().unwrap_or("as every client on this machine: the engine has no tokens");
-        self.answer(&json::caller(&caller), &format!("{} in tenant {}, {name}", caller.role, caller.tenant))
+        self.answer(&json::of(&caller), &format!("{} in tenant {}, {name}", caller.role, caller.tenant))
     }
 
     /// Keeps a token in this user's configuration, once the engine has accepted it.

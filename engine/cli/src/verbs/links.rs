@@ -33,7 +33,7 @@ impl ApiCommand {
         let mut created = client.ask(Api::create_approval_link, request).await?;
         let url = created.url.get_or_insert_with(|| client.address_of(&created.path)).clone();
         if self.global.json {
-            return self.out.say(&json::created_link(&created));
+            return self.out.say(&json::of(&created));
         }
         let link = created.link.unwrap_or_default();
         note(&format!("a link for {} to {}; shown this once", link.name, link.decisions.join(" or ")));
@@ -55,6 +55,6 @@ impl ApiCommand {
             ]
         };
         let columns = ["LINK", "FOR", "DECISIONS", "BY", "CREATED", "EXPIRES", "USED", "REVOKED"];
-        self.list(links.iter().map(json::link), &Table::new(columns, links.iter().map(row)), "no links")
+        self.list(links.iter().map(json::of), &Table::new(columns, links.iter().map(row)), "no links")
     }
 }

@@ -34,7 +34,7 @@ impl ApiCommand {
         };
         // To a person the refusal says enough.
         if unknown.is_none() || self.global.json {
-            self.list(executions.iter().map(json::summary), &table(&executions), "no executions")?;
+            self.list(executions.iter().map(json::of), &table(&executions), "no executions")?;
         }
         if let Some(next) = next {
             match self.global.json {

@@ -24,6 +24,6 @@ impl ApiCommand {
             ]
         };
         let columns = ["NODE", "INCARNATION", "LEASE LEFT", "EXECUTIONS", ""];
-        self.list(nodes.iter().map(json::node), &Table::new(columns, nodes.iter().map(row)), "no engine has a lease")
+        self.list(nodes.iter().map(json::of), &Table::new(columns, nodes.iter().map(row)), "no engine has a lease")
     }
 }

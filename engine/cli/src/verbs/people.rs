@@ -44,7 +44,7 @@ impl ApiCommand {
         };
         let columns = ["APPROVAL", "EXECUTION", "KIND", "ASKED", "UNTIL", "TITLE", "DATA"];
         let table = Table::new(columns, approvals.iter().map(row));
-        self.list(approvals.iter().map(json::approval), &table, "nothing waits for a person")
+        self.list(approvals.iter().map(json::of), &table, "nothing waits for a person")
     }
 
     /// Approves.

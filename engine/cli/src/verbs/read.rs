@@ -33,7 +33,7 @@ impl ApiCommand {
         let columns = ["COMPONENT", "DIGEST", "VERSION", "UPLOADED", "SIZE", "WORKFLOWS", "STEPS", "ASKS FOR"];
         let table = Table::new(columns, components.iter().map(row));
         let none = "no components; hand one in with `cerebelum upload FILE`";
-        self.list(components.iter().map(json::component), &table, none)
+        self.list(components.iter().map(json::of), &table, none)
     }
 
     /// Prints events.
@@ -44,7 +44,7 @@ impl ApiCommand {
         let mut events = client.ask(Api::history, request).await?;
         while let Some(event) = events.message().await.map_err(|e| client.stop(&e))? {
             match self.global.json {
-                true => self.out.say(&json::event(&event))?,
+                true => self.out.say(&json::of(&event))?,
                 false => self.out.show(&event_lines(&event))?,
             }
         }

@@ -18,7 +18,7 @@ impl ApiCommand {
                 let value = read_hidden("value", "it is not shown here")?;
                 let request = proto::SetSecretRequest { tenant, name, value, hosts };
                 let set = client.ask(Api::set_secret, request).await?;
-                self.answer(&json::secret(&set), &format!("{} may go to {}", set.name, set.hosts.join(", ")))
+                self.answer(&json::of(&set), &format!("{} may go to {}", set.name, set.hosts.join(", ")))
             }
             SecretVerb::List { tenant } => {
                 self.secrets(&client.ask(Api::secrets, proto::SecretsRequest { tenant }).await?.secrets)
@@ -32,7 +32,7 @@ impl ApiCommand {
                 let request = proto::RotateSecretsKeyRequest { tenant };
                 let rotated = client.ask(Api::rotate_secrets_key, request).await?;
                 let line = format!("{} secrets are sealed with a new key", rotated.secrets);
-                self.answer(&json::rotated(rotated), &line)
+                self.answer(&json::of(&rotated), &line)
             }
         }
     }
@@ -49,6 +49,6 @@ impl ApiCommand {
             ]
         };
         let columns = ["SECRET", "HOSTS", "CREATED", "CHANGED", "CAN BE OPENED"];
-        self.list(secrets.iter().map(json::secret), &Table::new(columns, secrets.iter().map(row)), "no secrets")
+        self.list(secrets.iter().map(json::of), &Table::new(columns, secrets.iter().map(row)), "no secrets")
     }
 }

@@ -78,7 +78,7 @@ impl ApiCommand {
     fn show(&self, status: &proto::ExecutionStatus, steps_max: usize) -> Outcome {
         let looks = RenderOptions { in_full: true, steps_max, ..RenderOptions::at(Now::measured()) };
         match self.global.json {
-            true => self.out.say(&json::status(status)),
+            true => self.out.say(&json::of(status)),
             false => self.out.show(&execution(status, looks)),
         }
     }

@@ -144,10 +144,10 @@ impl Overview {
     }
 
     fn json(&self) -> String {
-        let all = |executions: &[proto::Summary]| executions.iter().map(json::summary).collect::<Vec<_>>().join(",");
+        let all = |executions: &[proto::Summary]| executions.iter().map(json::of).collect::<Vec<_>>().join(",");
         let numbers: Vec<_> =
-            self.numbers.iter().map(|(status, count)| format!("\"{status}\":{}", json::count(*count))).collect();
-        let questions: Vec<_> = self.questions.approvals.iter().map(json::approval).collect();
+            self.numbers.iter().map(|(status, count)| format!("\"{status}\":{}", json::of(count))).collect();
+        let questions: Vec<_> = self.questions.approvals.iter().map(json::of).collect();
         format!(
             r#"{{"counts":{{{}}},"approvals":[{}],"parked":[{}],"failed":[{}],"newest":[{}]}}"#,
             numbers.join(","),

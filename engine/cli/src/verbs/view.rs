@@ -20,7 +20,7 @@ impl ApiCommand {
                 client.check_knows(&filter).await?;
                 let request = proto::SaveViewRequest { name, shared, filter: Some(filter), columns };
                 let saved = client.ask(Api::save_view, request).await?;
-                self.answer(&json::view(&saved), &format!("{} is saved, {}", saved.name, for_whom(&saved)))
+                self.answer(&json::of(&saved), &format!("{} is saved, {}", saved.name, for_whom(&saved)))
             }
             ViewVerb::List => self.views(&client.ask(Api::views, proto::ViewsRequest {}).await?.views),
             ViewVerb::Delete { name, shared } => {
@@ -43,7 +43,7 @@ impl ApiCommand {
             ]
         };
         let table = Table::new(["VIEW", "FOR", "SHOWS", "COLUMNS", "SAVED"], views.iter().map(row));
-        self.list(views.iter().map(json::view), &table, "no views")
+        self.list(views.iter().map(json::of), &table, "no views")
     }
 }
 

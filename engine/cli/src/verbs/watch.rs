@@ -54,7 +54,7 @@ impl ApiCommand {
                 note(&format!("{}  engine reached again", json::rfc3339(&Now::measured().timestamp())));
             }
             let lines = match self.global.json {
-                true if last.as_ref() != Some(&status) => vec![json::status(&status)],
+                true if last.as_ref() != Some(&status) => vec![json::of(&status)],
                 true => vec![],
                 false => changes(last.as_ref(), &status, Now::measured()),
             };

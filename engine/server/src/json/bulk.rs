@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{raw, rfc3339};
+use super::line;
+use super::members::{FromWire, ToJson, shape};
 use crate::proto;
 
 /// How many executions match a filter.
@@ -14,32 +15,34 @@ use crate::proto;
 #[schema(as = Count)]
 pub(crate) struct CountJson {
     /// At most what was asked for.
-    pub(super) executions: u64,
+    executions: u64,
     /// Whether there are no more than that.
-    pub(super) is_exact: bool,
+    is_exact: bool,
 }
+
+shape! { proto::CountResponse as CountJson: executions, is_exact }
 
 /// A bulk job.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BulkJob)]
 pub(crate) struct BulkJobJson<'a> {
-    pub(super) bulk_id: &'a str,
-    pub(super) operation: &'a str,
-    pub(super) filter: FilterJson<'a>,
+    bulk_id: &'a str,
+    operation: &'a str,
+    filter: FilterJson<'a>,
     /// The signal, if the operation is `signal`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) signal: Option<SignalJson<'a>>,
+    signal: Option<SignalJson<'a>>,
     /// `running`, `done` or `stopped`.
-    pub(super) state: &'a str,
+    state: &'a str,
     /// How many executions matched when it was asked for.
-    pub(super) matched: u64,
-    pub(super) at_most: u64,
-    pub(super) done: u64,
-    pub(super) refused: u64,
+    matched: u64,
+    at_most: u64,
+    done: u64,
+    refused: u64,
     /// Null if the engine had no tokens.
-    pub(super) created_by: Option<&'a str>,
-    pub(super) created_at: Option<String>,
-    pub(super) ended_at: Option<String>,
+    created_by: Option<&'a str>,
+    created_at: Option<String>,
+    ended_at: Option<String>,
 }
 
 /// The executions that a bulk job is about.
@@ -47,97 +50,85 @@ pub(crate) struct BulkJobJson<'a> {
 #[schema(as = ExecutionFilter)]
 pub(crate) struct FilterJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) status: Option<&'a str>,
+    status: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) workflow: Option<&'a str>,
+    workflow: Option<&'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = std::collections::HashMap<String, serde_json::Value>)]
-    pub(super) attributes: BTreeMap<&'a str, Box<RawValue>>,
+    attributes: BTreeMap<&'a str, Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) parent: Option<&'a str>,
+    parent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) id_prefix: Option<&'a str>,
+    id_prefix: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) waits_for: Option<&'a str>,
+    waits_for: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) failure: Option<&'a str>,
+    failure: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) since: Option<String>,
+    since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) until: Option<String>,
+    until: Option<String>,
 }
 
 /// A signal to many executions.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BulkSignal)]
 pub(crate) struct SignalJson<'a> {
-    pub(super) name: &'a str,
+    name: &'a str,
     #[schema(value_type = serde_json::Value)]
-    pub(super) data: Box<RawValue>,
+    data: Box<RawValue>,
 }
+
+shape! { proto::BulkSignal as SignalJson<'a>: name, data }
 
 /// The bulk jobs of a tenant, the newest first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BulkJobs)]
 pub(crate) struct BulkJobsJson<'a> {
-    pub(super) jobs: Vec<BulkJobJson<'a>>,
+    jobs: Vec<BulkJobJson<'a>>,
 }
+
+shape! { proto::BulkJobsResponse as BulkJobsJson<'a>: jobs }
 
 /// A bulk job with what it could not do.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BulkJobDetail)]
 pub(crate) struct BulkDetailJson<'a> {
     #[serde(flatten)]
-    pub(super) job: BulkJobJson<'a>,
+    job: BulkJobJson<'a>,
     /// The first 1,000 executions on which it could not carry out its operation.
-    pub(super) refusals: Vec<BulkRefusalJson<'a>>,
+    refusals: Vec<BulkRefusalJson<'a>>,
 }
 
 /// An execution on which a bulk job could not carry out its operation.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BulkRefusal)]
 pub(crate) struct BulkRefusalJson<'a> {
-    pub(super) execution_id: &'a str,
-    pub(super) reason: &'a str,
+    execution_id: &'a str,
+    reason: &'a str,
 }
 
-impl<'a> From<&'a proto::BulkJob> for BulkJobJson<'a> {
-    fn from(from: &'a proto::BulkJob) -> Self {
-        Self {
-            bulk_id: &from.bulk_id,
-            operation: &from.operation,
-            filter: from.filter.as_ref().map_or_else(FilterJson::default, FilterJson::from),
-            signal: from.signal.as_ref().map(|signal| SignalJson { name: &signal.name, data: raw(&signal.data) }),
-            state: &from.state,
-            matched: from.matched,
-            at_most: from.at_most,
-            done: from.done,
-            refused: from.refused,
-            created_by: from.created_by.as_deref(),
-            created_at: from.created_at.as_ref().map(rfc3339),
-            ended_at: from.ended_at.as_ref().map(rfc3339),
-        }
+shape! {
+    proto::BulkJob as BulkJobJson<'a>:
+    bulk_id, operation, filter, signal, state, matched, at_most, done, refused, created_by, created_at, ended_at
+}
+
+shape! {
+    proto::ExecutionFilter as FilterJson<'a>:
+    status, workflow, attributes, parent, id_prefix, waits_for, failure, since, until
+}
+
+impl<'a> FromWire<'a, Option<proto::ExecutionFilter>> for FilterJson<'a> {
+    fn from_wire(wire: &'a Option<proto::ExecutionFilter>) -> Self {
+        wire.as_ref().map_or_else(Self::default, Self::from_wire)
     }
 }
 
-impl<'a> From<&'a proto::ExecutionFilter> for FilterJson<'a> {
-    fn from(from: &'a proto::ExecutionFilter) -> Self {
-        Self {
-            status: from.status.as_deref(),
-            workflow: from.workflow.as_deref(),
-            attributes: from.attributes.iter().map(|(name, value)| (name.as_str(), raw(value))).collect(),
-            parent: from.parent.as_deref(),
-            id_prefix: from.id_prefix.as_deref(),
-            waits_for: from.waits_for.as_deref(),
-            failure: from.failure.as_deref(),
-            since: from.since.as_ref().map(rfc3339),
-            until: from.until.as_ref().map(rfc3339),
-        }
+impl ToJson for proto::BulkJobDetail {
+    fn to_json(&self) -> String {
+        let job = self.job.clone().unwrap_or_default();
+        line(&BulkDetailJson { job: BulkJobJson::from_wire(&job), refusals: FromWire::from_wire(&self.refusals) })
     }
 }
 
-impl<'a> From<&'a proto::BulkRefusal> for BulkRefusalJson<'a> {
-    fn from(from: &'a proto::BulkRefusal) -> Self {
-        Self { execution_id: &from.execution_id, reason: &from.reason }
-    }
-}
+shape! { proto::BulkRefusal as BulkRefusalJson<'a>: execution_id, reason }

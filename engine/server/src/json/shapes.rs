@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{milliseconds_between, raw, rfc3339};
+use super::members::{FromWire, ToJson, shape};
+use super::{compact, line, milliseconds_between};
 use crate::proto;
 
 /// An execution: its status, its steps, and what it waits for.
@@ -55,24 +56,51 @@ pub(crate) struct SummaryJson<'a> {
     pub(super) failure: Option<FailureJson<'a>>,
 }
 
-impl<'a> From<&'a proto::Summary> for SummaryJson<'a> {
-    fn from(from: &'a proto::Summary) -> Self {
+impl<'a> FromWire<'a, proto::Summary> for SummaryJson<'a> {
+    fn from_wire(wire: &'a proto::Summary) -> Self {
         Self {
-            execution_id: &from.execution_id,
-            workflow: &from.workflow,
-            component: from.workflow.split_once('/').map_or("", |(component, _)| component),
-            digest: &from.digest,
-            status: &from.status,
-            attributes: raw(if from.attributes.is_empty() { "{}" } else { &from.attributes }),
-            started_at: from.started_at.as_ref().map(rfc3339),
-            ended_at: from.ended_at.as_ref().map(rfc3339),
-            run: from.run,
-            events: from.events,
-            parent: from.parent.as_deref(),
-            waits_for: from.waits_for.as_ref().map(Into::into),
-            other_waits: from.waits_for.as_ref().map(|_| from.other_waits),
-            failure: from.failure.as_ref().map(Into::into),
+            execution_id: &wire.execution_id,
+            workflow: &wire.workflow,
+            component: wire.workflow.split_once('/').map_or("", |(component, _)| component),
+            digest: &wire.digest,
+            status: &wire.status,
+            attributes: match wire.attributes.is_empty() {
+                true => RawValue::from_string("{}".to_owned()).expect("an empty object is JSON"),
+                false => FromWire::from_wire(&wire.attributes),
+            },
+            started_at: FromWire::from_wire(&wire.started_at),
+            ended_at: FromWire::from_wire(&wire.ended_at),
+            run: wire.run,
+            events: wire.events,
+            parent: wire.parent.as_deref(),
+            waits_for: FromWire::from_wire(&wire.waits_for),
+            other_waits: wire.waits_for.as_ref().map(|_| wire.other_waits),
+            failure: FromWire::from_wire(&wire.failure),
         }
+    }
+}
+
+impl ToJson for proto::Summary {
+    fn to_json(&self) -> String {
+        line(&SummaryJson::from_wire(self))
+    }
+}
+
+impl ToJson for proto::ExecutionStatus {
+    fn to_json(&self) -> String {
+        let summary = self.summary.clone().unwrap_or_default();
+        line(&StatusJson {
+            // The whole failure is beside it.
+            summary: SummaryJson { failure: None, ..SummaryJson::from_wire(&summary) },
+            input: FromWire::from_wire(&self.input),
+            output: FromWire::from_wire(&self.output),
+            failure: FromWire::from_wire(&self.failure),
+            waiting_on: FromWire::from_wire(&self.waiting_on),
+            progress: FromWire::from_wire(&self.progress),
+            steps: FromWire::from_wire(&self.steps),
+            earlier_events: Some(self.earlier_events).filter(|events| *events > 0),
+            trace_ids: &self.trace_ids,
+        })
     }
 }
 
@@ -98,12 +126,7 @@ pub(crate) struct FailureJson<'a> {
     pub(super) retryable: bool,
 }
 
-impl<'a> From<&'a proto::Failure> for FailureJson<'a> {
-    fn from(from: &'a proto::Failure) -> Self {
-        let details = from.details.as_deref().map(raw);
-        Self { kind: &from.kind, message: &from.message, details, retryable: from.retryable }
-    }
-}
+shape! { proto::Failure as FailureJson<'a>: kind, message, details, retryable }
 
 /// A call that an execution waits for.
 #[derive(Serialize, ToSchema)]
@@ -119,19 +142,7 @@ pub(crate) struct WaitingOnJson<'a> {
     pub(super) last: Option<Box<RawValue>>,
 }
 
-impl<'a> From<&'a proto::WaitingOn> for WaitingOnJson<'a> {
-    fn from(from: &'a proto::WaitingOn) -> Self {
-        Self {
-            kind: &from.kind,
-            name: &from.name,
-            scope: &from.scope,
-            since: from.since.as_ref().map(rfc3339),
-            until: from.until.as_ref().map(rfc3339),
-            attempts: from.attempts,
-            last: from.last.as_deref().map(raw),
-        }
-    }
-}
+shape! { proto::WaitingOn as WaitingOnJson<'a>: kind, name, scope, since, until, attempts, last }
 
 /// The latest progress of a step or workflow.
 #[derive(Serialize, ToSchema)]
@@ -143,11 +154,7 @@ pub(crate) struct ProgressJson<'a> {
     pub(super) message: &'a str,
 }
 
-impl<'a> From<&'a proto::Progress> for ProgressJson<'a> {
-    fn from(from: &'a proto::Progress) -> Self {
-        Self { scope: &from.scope, name: &from.name, percent: from.percent, message: &from.message }
-    }
-}
+shape! { proto::Progress as ProgressJson<'a>: scope, name, percent, message }
 
 /// One call of a step.
 #[derive(Serialize, ToSchema)]
@@ -166,20 +173,20 @@ pub(crate) struct StepJson<'a> {
     pub(super) failure: Option<FailureJson<'a>>,
 }
 
-impl<'a> From<&'a proto::Step> for StepJson<'a> {
-    fn from(from: &'a proto::Step) -> Self {
-        let times = from.started_at.as_ref().zip(from.ended_at.as_ref());
+impl<'a> FromWire<'a, proto::Step> for StepJson<'a> {
+    fn from_wire(wire: &'a proto::Step) -> Self {
+        let times = wire.started_at.as_ref().zip(wire.ended_at.as_ref());
         Self {
-            name: &from.name,
-            input_preview: &from.input_preview,
-            scope: &from.scope,
-            status: &from.status,
-            attempt: from.attempt,
-            started_at: from.started_at.as_ref().map(rfc3339),
-            ended_at: from.ended_at.as_ref().map(rfc3339),
+            name: &wire.name,
+            input_preview: &wire.input_preview,
+            scope: &wire.scope,
+            status: &wire.status,
+            attempt: wire.attempt,
+            started_at: FromWire::from_wire(&wire.started_at),
+            ended_at: FromWire::from_wire(&wire.ended_at),
             duration_ms: times.map(|(start, end)| milliseconds_between(start, end)),
-            output: from.output.as_deref().map(raw),
-            failure: from.failure.as_ref().map(Into::into),
+            output: FromWire::from_wire(&wire.output),
+            failure: FromWire::from_wire(&wire.failure),
         }
     }
 }
@@ -202,21 +209,9 @@ pub(crate) struct ComponentJson<'a> {
     pub(super) not_granted: &'a [String],
 }
 
-impl<'a> From<&'a proto::Component> for ComponentJson<'a> {
-    fn from(from: &'a proto::Component) -> Self {
-        Self {
-            name: &from.name,
-            digest: &from.digest,
-            workflows: &from.workflows,
-            steps: &from.steps,
-            capabilities: &from.capabilities,
-            size: from.size,
-            uploaded_at: from.uploaded_at.as_ref().map(rfc3339),
-            current: from.current,
-            proposed: from.proposed,
-            not_granted: &from.not_granted,
-        }
-    }
+shape! {
+    proto::Component as ComponentJson<'a>:
+    name, digest, workflows, steps, capabilities, size, uploaded_at, current, proposed, not_granted
 }
 
 /// Versions of a component that were removed.
@@ -237,6 +232,23 @@ pub(crate) struct EventJson<'a> {
     pub(super) scope: &'a str,
 }
 
+/// An event: its head, then the members of its `fields`.
+impl ToJson for proto::Event {
+    fn to_json(&self) -> String {
+        let head = line(&EventJson {
+            position: self.position,
+            time: FromWire::from_wire(&self.time),
+            kind: &self.kind,
+            scope: &self.scope,
+        });
+        let fields = compact(&self.fields);
+        match fields.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            Some(members) if !members.is_empty() => format!("{},{members}}}", head.trim_end_matches('}')),
+            _ => head,
+        }
+    }
+}
+
 /// A line of a log.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LogLine)]
@@ -250,6 +262,8 @@ pub(crate) struct LogJson<'a> {
     pub(super) attempt: u32,
     pub(super) text: &'a str,
 }
+
+shape! { proto::LogLine as LogJson<'a>: seq, time, level, scope, attempt, text; step: None }
 
 /// A question to a person.
 #[derive(Serialize, ToSchema)]
@@ -270,21 +284,9 @@ pub(crate) struct ApprovalJson<'a> {
     pub(super) approvers: &'a [String],
 }
 
-impl<'a> From<&'a proto::Approval> for ApprovalJson<'a> {
-    fn from(from: &'a proto::Approval) -> Self {
-        Self {
-            approval_id: &from.approval_id,
-            execution_id: &from.execution_id,
-            kind: &from.kind,
-            title: &from.title,
-            data: raw(&from.data),
-            schema: from.schema.as_deref().map(raw),
-            requested_at: from.requested_at.as_ref().map(rfc3339),
-            deadline: from.deadline.as_ref().map(rfc3339),
-            state: &from.state,
-            approvers: &from.approvers,
-        }
-    }
+shape! {
+    proto::Approval as ApprovalJson<'a>:
+    approval_id, execution_id, kind, title, data, schema, requested_at, deadline, state, approvers
 }
 
 /// Components, by name, the current version of each first.
@@ -294,6 +296,8 @@ pub(crate) struct ComponentsJson<'a> {
     pub(super) components: Vec<ComponentJson<'a>>,
 }
 
+shape! { proto::ComponentsResponse as ComponentsJson<'a>: components }
+
 /// A page of executions, and the cursor of the next page if there is one.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Executions)]
@@ -301,6 +305,8 @@ pub(crate) struct ExecutionsJson<'a> {
     pub(super) executions: Vec<SummaryJson<'a>>,
     pub(super) next: Option<&'a str>,
 }
+
+shape! { proto::ListResponse as ExecutionsJson<'a>: executions, next }
 
 /// A page of questions, and the cursor of the next page if there is one.
 #[derive(Serialize, ToSchema)]
@@ -310,9 +316,13 @@ pub(crate) struct ApprovalsJson<'a> {
     pub(super) next: Option<&'a str>,
 }
 
+shape! { proto::ApprovalsResponse as ApprovalsJson<'a>: approvals, next }
+
 /// The execution whose question was answered.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Decided)]
 pub(crate) struct DecidedJson<'a> {
     pub(super) execution_id: &'a str,
 }
+
+shape! { proto::DecideResponse as DecidedJson<'a>: execution_id }

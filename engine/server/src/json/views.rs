@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::bulk::FilterJson;
-use super::{line, rfc3339};
+use super::members::shape;
 use crate::proto;
 
 /// A saved view of the list of executions.
@@ -29,27 +29,6 @@ pub(crate) struct ViewsJson<'a> {
     views: Vec<ViewJson<'a>>,
 }
 
-impl<'a> From<&'a proto::View> for ViewJson<'a> {
-    fn from(from: &'a proto::View) -> Self {
-        Self {
-            name: &from.name,
-            shared: from.shared,
-            filter: from.filter.as_ref().map_or_else(FilterJson::default, FilterJson::from),
-            columns: &from.columns,
-            saved_by: from.saved_by.as_deref(),
-            saved_at: from.saved_at.as_ref().map(rfc3339),
-        }
-    }
-}
+shape! { proto::ViewsResponse as ViewsJson<'a>: views }
 
-/// A saved view.
-#[must_use]
-pub fn view(view: &proto::View) -> String {
-    line(&ViewJson::from(view))
-}
-
-/// Saved views.
-#[must_use]
-pub fn views(all: &proto::ViewsResponse) -> String {
-    line(&ViewsJson { views: all.views.iter().map(Into::into).collect() })
-}
+shape! { proto::View as ViewJson<'a>: name, shared, filter, columns, saved_by, saved_at }

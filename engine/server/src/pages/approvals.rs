@@ -1,7 +1,5 @@
 //! Questions that wait for a person, and the forms that answer them.
 
-use axum::extract::State;
-use axum::response::{IntoResponse, Redirect};
 use cerebelum_worker::{Action, Caller};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -10,11 +8,8 @@ use super::form::{self, Held};
 use super::layout::{self, Frame, Live, may};
 use super::parts::{cut, escaped, execution_path, moment, text, value_up_to};
 use super::read::{Form, Path, Query};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::Now;
 
 /// The questions of a page.
@@ -31,11 +26,11 @@ pub(super) struct Wanted {
     cursor: String,
 }
 
-pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+pub(super) async fn show(client: Client, Query(wanted): Query<Wanted>) -> Shown {
     let cursor = Some(wanted.cursor).filter(|cursor| !cursor.is_empty());
     let is_first = cursor.is_none();
     let request = proto::ApprovalsRequest { cursor, limit: QUESTIONS, ..Default::default() };
-    let page = site.service.approvals(asked(access.clone(), request)).await?.into_inner();
+    let page = client.ask(Verbs::approvals, request).await?;
     let now = Now::measured();
     let body = html! {
         h1 { "Approvals" }
@@ -49,13 +44,13 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
                     }
                 }
             }
-            @for approval in groups.into_iter().flatten() { (question(approval, &access.caller, "/approvals", now)) }
+            @for approval in groups.into_iter().flatten() { (question(approval, client.caller(), "/approvals", now)) }
             nav.paging aria-label="Pages of the list" {
                 @if !is_first { a href="/approvals" { "Newest" } }
                 @if let Some(next) = &page.next { a rel="next" href={ "/approvals?cursor=" (escaped(next)) } { "Older" } }
             }
         }
-        @if may(&access.caller, Action::Audit) {
+        @if may(client.caller(), Action::Audit) {
             p.note {
                 "Answered before: " a href="/audit?operation=Approve" { "approved" } ", "
                 a href="/audit?operation=Reject" { "rejected" } "."
@@ -63,7 +58,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
         }
     };
     let live = if is_first { Live::Often } else { Live::No };
-    Ok(layout::page(&Frame::new("Approvals", &access.caller, "Approvals").live(live), &body))
+    Ok(layout::page(&Frame::new("Approvals", client.caller(), "Approvals").live(live), &body))
 }
 
 /// Questions of one title together, in the order in which the titles come first.
@@ -147,37 +142,25 @@ fn name_field(id: &str, which: &str) -> Markup {
 pub(super) type Fields = Form<Vec<(String, String)>>;
 
 /// The page to go back to: only one of those that have such forms.
-fn back(fields: &[(String, String)]) -> Redirect {
+fn back(fields: &[(String, String)]) -> &str {
     let path = form::sent(fields, "back");
     let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\?#".contains(&byte));
     let is_page = path == "/approvals" || path.starts_with("/executions/") && is_plain;
-    Redirect::to(if is_page { path } else { "/approvals" })
+    if is_page { path } else { "/approvals" }
 }
 
-pub(super) async fn approve(
-    State(site): State<Site>,
-    access: Access,
-    Path(id): Path<String>,
-    Form(fields): Fields,
-) -> Shown {
+pub(super) async fn approve(client: Client, Path(id): Path<String>, Form(fields): Fields) -> Shown {
     let comment = Some(form::sent(&fields, "comment")).filter(|comment| !comment.is_empty()).map(str::to_owned);
     let data = form::json(&fields).map_err(tonic::Status::invalid_argument)?.unwrap_or_default();
     let request = proto::ApproveRequest { id, data, comment, by: form::sent(&fields, "by").to_owned() };
-    site.service.approve(asked(access, request)).await?;
-    Ok(back(&fields).into_response())
+    client.change(Verbs::approve, request, back(&fields)).await
 }
 
-pub(super) async fn reject(
-    State(site): State<Site>,
-    access: Access,
-    Path(id): Path<String>,
-    Form(fields): Fields,
-) -> Shown {
+pub(super) async fn reject(client: Client, Path(id): Path<String>, Form(fields): Fields) -> Shown {
     let request = proto::RejectRequest {
         id,
         reason: form::sent(&fields, "reason").to_owned(),
         by: form::sent(&fields, "by").to_owned(),
     };
-    site.service.reject(asked(access, request)).await?;
-    Ok(back(&fields).into_response())
+    client.change(Verbs::reject, request, back(&fields)).await
 }

@@ -1,6 +1,5 @@
 //! An execution as it was after one of its events: a reader steps through it as through a film.
 
-use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_history::{AsOf, Position, StateThen};
 use maud::{Markup, html};
@@ -8,10 +7,10 @@ use serde::Deserialize;
 
 use super::execution::heading;
 use super::layout::{self, Frame};
-use super::parts::{exact, execution_path, preview, text};
+use super::parts::Column::{Number, Text};
+use super::parts::{exact, execution_path, preview, table, text};
 use super::read::{Path, Query};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown};
 use crate::convert::{moment, refusal};
 use crate::proto;
 use crate::wording::roughly;
@@ -50,15 +49,14 @@ fn of_run(run: Option<u32>) -> String {
 }
 
 pub(super) async fn show(
-    State(site): State<Site>,
-    access: Access,
+    client: Client,
     Path((id, position)): Path<(String, u64)>,
     Query(wanted): Query<Wanted>,
 ) -> Shown {
-    let summary = site.summary(&access, &id).await?;
+    let summary = client.summary(&id).await?;
     let then = {
-        let _pages = site.service.pages(&access).await?;
-        let engine = site.service.engine.of(&access.caller);
+        let _pages = client.service.pages(&client.access).await?;
+        let engine = client.engine();
         engine.as_of(&id, wanted.run, Position(position)).await.map_err(refusal)?
     };
     if position == 0 || then.position < position {
@@ -71,7 +69,7 @@ pub(super) async fn show(
         (facts(&then, &id, wanted.run))
         (open_calls(&then, &id, wanted.run))
     };
-    Ok(layout::page(&Frame::new(format!("{id}: after event {position}"), &access.caller, "Executions"), &body))
+    Ok(layout::page(&Frame::new(format!("{id}: after event {position}"), client.caller(), "Executions"), &body))
 }
 
 const fn word(state: StateThen) -> &'static str {
@@ -128,29 +126,24 @@ fn facts(then: &AsOf, id: &str, run: Option<u32>) -> Markup {
 fn open_calls(then: &AsOf, id: &str, run: Option<u32>) -> Markup {
     let mut open: Vec<_> = then.open.iter().collect();
     open.sort_by_key(|(_, call)| call.position);
+    let columns =
+        [Text("Kind"), Text("Name"), Text("Scope"), Number("Attempt"), Text("Since event"), Number("Open for")];
+    let rows = html! {
+        @for (call, at) in open.iter().take(OPEN_SHOWN) {
+            tr {
+                td { (at.kind) }
+                th scope="row" { (text(&at.name)) }
+                td { (text(call.scope.as_str())) }
+                td.number { (at.attempt) }
+                td { a href=(event_path(id, at.position, run)) { (at.position) } }
+                td.number { (roughly(then.at.0.saturating_sub(at.since.0))) }
+            }
+        }
+    };
     html! {
         h2 { "What it waited for" }
         @if open.is_empty() { p.note { "No call was open." } } @else {
-            div.wide tabindex="0" role="region" aria-label="Open calls" {
-                table {
-                    thead { tr {
-                        th scope="col" { "Kind" } th scope="col" { "Name" } th scope="col" { "Scope" }
-                        th.number scope="col" { "Attempt" } th scope="col" { "Since event" } th.number scope="col" { "Open for" }
-                    } }
-                    tbody {
-                        @for (call, at) in open.iter().take(OPEN_SHOWN) {
-                            tr {
-                                td { (at.kind) }
-                                th scope="row" { (text(&at.name)) }
-                                td { (text(call.scope.as_str())) }
-                                td.number { (at.attempt) }
-                                td { a href=(event_path(id, at.position, run)) { (at.position) } }
-                                td.number { (roughly(then.at.0.saturating_sub(at.since.0))) }
-                            }
-                        }
-                    }
-                }
-            }
+            (table("Open calls", None, &columns, &rows))
             @if open.len() > OPEN_SHOWN { p.note { (open.len() - OPEN_SHOWN) " more calls were open." } }
         }
     }

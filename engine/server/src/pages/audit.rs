@@ -1,17 +1,14 @@
 //! The audit: what was done in the reader's tenant, by whom, from where.
 
-use axum::extract::State;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
+use super::parts::Column::Text;
 use super::parts::{exact, execution_path, filled, query, text};
 use super::read::Query;
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs, parts};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 
 /// The acts of a page.
 const ACTS: u32 = 100;
@@ -39,7 +36,7 @@ impl Wanted {
     }
 }
 
-pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+pub(super) async fn show(client: Client, Query(wanted): Query<Wanted>) -> Shown {
     let request = proto::AuditRequest {
         operation: filled(&wanted.operation),
         caller: filled(&wanted.caller),
@@ -48,7 +45,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
         limit: ACTS,
         ..Default::default()
     };
-    let page = site.service.audit(asked(access.clone(), request)).await?.into_inner();
+    let page = client.ask(Verbs::audit, request).await?;
     let body = html! {
         h1 { "Audit" }
         search {
@@ -67,21 +64,12 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
             }
         }
     };
-    Ok(layout::page(&Frame::new("Audit", &access.caller, "Audit"), &body))
+    Ok(layout::page(&Frame::new("Audit", client.caller(), "Audit"), &body))
 }
 
 fn table(acts: &[proto::Act]) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Acts" {
-            table.acts {
-                thead { tr {
-                    th scope="col" { "Time" } th scope="col" { "Caller" } th scope="col" { "From" }
-                    th scope="col" { "Operation" } th scope="col" { "Object" } th scope="col" { "Outcome" }
-                } }
-                tbody { @for act in acts { (row(act)) } }
-            }
-        }
-    }
+    let columns = ["Time", "Caller", "From", "Operation", "Object", "Outcome"].map(Text);
+    parts::table("Acts", Some("acts"), &columns, &html! { @for act in acts { (row(act)) } })
 }
 
 fn row(act: &proto::Act) -> Markup {

@@ -1,20 +1,17 @@
 //! Bulk jobs: the form that makes one, the list of them, and how far each of them is.
 
-use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_worker::{Action, Caller};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame, Live, may};
+use super::parts::Column::{Number, Text};
 use super::parts::{escaped, execution_path, moment, text};
 use super::read::{Form, Path, Query};
 use super::wanted::Wanted;
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs, parts};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::{Now, bulk_left, bulk_operation, counted as words, matching};
 
 /// A reader confirms the number of executions when more than this many match.
@@ -23,7 +20,7 @@ const UNCONFIRMED_MAX: u64 = 100;
 const REFUSALS_SHOWN: usize = 100;
 
 /// The form for the executions that a list shows.
-pub(super) async fn form(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+pub(super) async fn form(client: Client, Query(wanted): Query<Wanted>) -> Shown {
     if let Some(id) = wanted.id() {
         let why = format!("a bulk job acts on all that a filter finds: open the execution `{id}` to act on it alone");
         return Err(tonic::Status::invalid_argument(why).into());
@@ -31,8 +28,8 @@ pub(super) async fn form(State(site): State<Site>, access: Access, Query(wanted)
     let wanted = wanted.at_moments()?;
     let filter = wanted.filter()?;
     let request = proto::CountRequest { filter: Some(filter.clone()), up_to: None };
-    let counted = site.service.count(asked(access.clone(), request)).await?.into_inner();
-    let id = site.service.engine.of(&access.caller).fresh_bulk_id();
+    let counted = client.ask(Verbs::count, request).await?;
+    let id = client.engine().fresh_bulk_id();
     let body = html! {
         nav.crumbs aria-label="Breadcrumbs" { a href={ "/executions?" (wanted.query(None)) } { "Executions" } " / " }
         h1 { "Act on all that match" }
@@ -43,9 +40,9 @@ pub(super) async fn form(State(site): State<Site>, access: Access, Query(wanted)
             p { a href="/executions" { "To all executions" } }
         } @else if !counted.is_exact {
             p { "They could not all be counted: narrow the filter." }
-        } @else if may(&access.caller, Action::Run) { (fields(&wanted, (&id, counted.executions), &access.caller)) }
+        } @else if may(client.caller(), Action::Run) { (fields(&wanted, (&id, counted.executions), client.caller())) }
     };
-    Ok(layout::page(&Frame::new("Act on many", &access.caller, "Executions"), &body))
+    Ok(layout::page(&Frame::new("Act on many", client.caller(), "Executions"), &body))
 }
 
 fn fields(wanted: &Wanted, (id, count): (&str, u64), caller: &Caller) -> Markup {
@@ -97,7 +94,7 @@ pub(super) struct Wish {
     wanted: Wanted,
 }
 
-pub(super) async fn start(State(site): State<Site>, access: Access, Form(wish): Form<Wish>) -> Shown {
+pub(super) async fn start(client: Client, Form(wish): Form<Wish>) -> Shown {
     let at_most = wish.at_most.replace([',', ' '], "").parse();
     let at_most =
         at_most.map_err(|_| tonic::Status::invalid_argument("the number that confirms a job has digits only"))?;
@@ -110,7 +107,7 @@ pub(super) async fn start(State(site): State<Site>, access: Access, Form(wish): 
         at_most: Some(at_most),
         force: false,
     };
-    let job = site.service.start_bulk(asked(access, request)).await?.into_inner();
+    let job = client.ask(Verbs::start_bulk, request).await?;
     Ok(Redirect::to(&path(&job.bulk_id)).into_response())
 }
 
@@ -118,8 +115,8 @@ fn path(id: &str) -> String {
     format!("/bulk/{}", escaped(id))
 }
 
-pub(super) async fn list(State(site): State<Site>, access: Access) -> Shown {
-    let all = site.service.bulk_jobs(asked(access.clone(), proto::BulkJobsRequest {})).await?.into_inner();
+pub(super) async fn list(client: Client) -> Shown {
+    let all = client.ask(Verbs::bulk_jobs, proto::BulkJobsRequest {}).await?;
     let now = Now::measured();
     let body = html! {
         nav.crumbs aria-label="Breadcrumbs" { a href="/executions" { "Executions" } " / " }
@@ -130,43 +127,35 @@ pub(super) async fn list(State(site): State<Site>, access: Access) -> Shown {
             } @else { (table(&all.jobs, now)) }
         }
     };
-    Ok(layout::page(&Frame::new("Bulk jobs", &access.caller, "Executions").live(Live::Often), &body))
+    Ok(layout::page(&Frame::new("Bulk jobs", client.caller(), "Executions").live(Live::Often), &body))
 }
 
 fn table(jobs: &[proto::BulkJob], now: Now) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Bulk jobs" {
-            table {
-                thead { tr {
-                    th scope="col" { "Job" } th scope="col" { "Operation" } th scope="col" { "Executions" } th scope="col" { "State" }
-                    th.number scope="col" { "Done" } th.number scope="col" { "Refused" } th.number scope="col" { "Left" }
-                    th scope="col" { "By" } th scope="col" { "Created" }
-                } }
-                tbody {
-                    @for job in jobs {
-                        tr {
-                            th scope="row" { a href=(path(&job.bulk_id)) { (text(&job.bulk_id)) } }
-                            td { (bulk_operation(job)) }
-                            td { (which(job)) }
-                            td { (job.state) }
-                            td.number { (job.done) } td.number { (job.refused) } td.number { (bulk_left(job)) }
-                            td { (text(job.created_by())) }
-                            td { (moment(job.created_at.as_ref(), now)) }
-                        }
-                    }
-                }
+    let (job, numbers) = (["Job", "Operation", "Executions", "State"], ["Done", "Refused", "Left"]);
+    let columns = [&job.map(Text)[..], &numbers.map(Number), &["By", "Created"].map(Text)].concat();
+    let rows = html! {
+        @for job in jobs {
+            tr {
+                th scope="row" { a href=(path(&job.bulk_id)) { (text(&job.bulk_id)) } }
+                td { (bulk_operation(job)) }
+                td { (which(job)) }
+                td { (job.state) }
+                td.number { (job.done) } td.number { (job.refused) } td.number { (bulk_left(job)) }
+                td { (text(job.created_by())) }
+                td { (moment(job.created_at.as_ref(), now)) }
             }
         }
-    }
+    };
+    parts::table("Bulk jobs", None, &columns, &rows)
 }
 
 fn which(job: &proto::BulkJob) -> String {
     job.filter.as_ref().map(matching).unwrap_or_default()
 }
 
-pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Path<String>) -> Shown {
+pub(super) async fn show(client: Client, Path(id): Path<String>) -> Shown {
     let request = proto::ShowBulkRequest { bulk_id: id };
-    let detail = site.service.show_bulk(asked(access.clone(), request)).await?.into_inner();
+    let detail = client.ask(Verbs::show_bulk, request).await?;
     let (job, now) = (detail.job.clone().unwrap_or_default(), Now::measured());
     let is_running = job.ended_at.is_none();
     let body = html! {
@@ -184,7 +173,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Pat
             }
         }
         section #actions data-live {
-            @if is_running && may(&access.caller, Action::Run) {
+            @if is_running && may(client.caller(), Action::Run) {
                 form method="post" action={ (path(&job.bulk_id)) "/stop" } {
                     button title="What it has done stays done" { "Stop" }
                 }
@@ -193,7 +182,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Pat
         section #refusals data-live { (refusals(&detail, job.refused)) }
     };
     let live = if is_running { Live::Often } else { Live::No };
-    Ok(layout::page(&Frame::new(job.bulk_id.clone(), &access.caller, "Executions").live(live), &body))
+    Ok(layout::page(&Frame::new(job.bulk_id.clone(), client.caller(), "Executions").live(live), &body))
 }
 
 fn refusals(detail: &proto::BulkJobDetail, refused: u64) -> Markup {
@@ -213,7 +202,6 @@ fn refusals(detail: &proto::BulkJobDetail, refused: u64) -> Markup {
     }
 }
 
-pub(super) async fn stop(State(site): State<Site>, access: Access, Path(id): Path<String>) -> Shown {
-    site.service.stop_bulk(asked(access, proto::StopBulkRequest { bulk_id: id.clone() })).await?;
-    Ok(Redirect::to(&path(&id)).into_response())
+pub(super) async fn stop(client: Client, Path(id): Path<String>) -> Shown {
+    client.change(Verbs::stop_bulk, proto::StopBulkRequest { bulk_id: id.clone() }, &path(&id)).await
 }

@@ -1,7 +1,5 @@
 //! Components: what can be started, what asks for which rights, and the versions that were before.
 
-use axum::extract::State;
-use axum::response::{IntoResponse, Redirect};
 use cerebelum_worker::{Action, Caller};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -10,18 +8,15 @@ use super::layout::{self, Frame, Live, may};
 use super::overview::FIRST_COMMANDS;
 use super::parts::{escaped, moment, text};
 use super::read::{Form, Path};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::Now;
 
 /// The names that are shown of a long list.
 const NAMES_MAX: usize = 100;
 
-pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
-    let all = site.service.components(asked(access.clone(), proto::ComponentsRequest {})).await?.into_inner();
+pub(super) async fn show(client: Client) -> Shown {
+    let all = client.ask(Verbs::components, proto::ComponentsRequest {}).await?;
     let now = Now::measured();
     // The current one of each name comes first.
     let names = all.components.chunk_by(|one, other| one.name == other.name);
@@ -32,10 +27,10 @@ pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
                 p.lead { "No component has been uploaded yet." }
                 pre.value tabindex="0" { (FIRST_COMMANDS) }
             }
-            @for versions in names { (card(versions, &access.caller, now)) }
+            @for versions in names { (card(versions, client.caller(), now)) }
         }
     };
-    let frame = Frame::new("Components", &access.caller, "Components").live(Live::Often);
+    let frame = Frame::new("Components", client.caller(), "Components").live(Live::Often);
     Ok(layout::page(&frame, &body))
 }
 
@@ -99,13 +94,11 @@ pub(super) struct Accepted {
 }
 
 pub(super) async fn accept(
-    State(site): State<Site>,
-    access: Access,
+    client: Client,
     Path(name): Path<String>,
     Form(Accepted { digest }): Form<Accepted>,
 ) -> Shown {
-    site.service.accept_component(asked(access, proto::AcceptComponentRequest { name, digest })).await?;
-    Ok(Redirect::to("/components").into_response())
+    client.change(Verbs::accept_component, proto::AcceptComponentRequest { name, digest }, "/components").await
 }
 
 fn current(component: &proto::Component, caller: &Caller, now: Now) -> Markup {

@@ -14,16 +14,14 @@ use maud::{Markup, html};
 use super::approvals::question;
 use super::commands;
 use super::layout::{self, Frame, Live, may};
+use super::parts::Column::{Number, Text};
 use super::parts::{
-    confirmed, escaped, exact, execution_path, moment, start_path, status, text, value, value_in_brief,
+    confirmed, escaped, exact, execution_path, moment, start_path, status, table, text, value, value_in_brief,
 };
 use super::read::Path;
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Site, Verbs};
 use crate::json::milliseconds_between;
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::trace_url::TraceUrl;
 use crate::wording::{
     Now, Row, What, failure_line, moment_ms, roughly, step_rows, traceback_lines, why, without_traceback,
@@ -36,11 +34,11 @@ const STEP_ROWS_MAX: usize = 500;
 /// The open questions of an execution that its page shows.
 const QUESTIONS_MAX: u32 = 20;
 
-pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Path<String>) -> Shown {
+pub(super) async fn show(State(site): State<Site>, client: Client, Path(id): Path<String>) -> Shown {
     let request = proto::StatusRequest { execution_id: id.clone() };
-    let shown = site.service.status(asked(access.clone(), request)).await?.into_inner();
+    let shown = client.ask(Verbs::status, request).await?;
     let is_asking = shown.waiting_on.iter().any(|wait| wait.kind == "approval");
-    let questions = if is_asking { questions(&site, &access, &id).await? } else { Vec::new() };
+    let questions = if is_asking { questions(&client, &id).await? } else { Vec::new() };
     let (now, path) = (Now::measured(), execution_path(&id));
     let summary = shown.summary.clone().unwrap_or_default();
     let is_ended = summary.ended_at.is_some();
@@ -51,21 +49,21 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Path(id): Pat
             (facts(&summary, (&shown.trace_ids, site.trace_url.as_ref()), now))
         }
         section #questions data-live {
-            @for approval in &questions { (question(approval, &access.caller, &path, now)) }
+            @for approval in &questions { (question(approval, client.caller(), &path, now)) }
         }
-        section #actions data-live { (actions(&shown, &summary, &access.caller)) }
-        (commands::to_show(&summary.execution_id, &access.caller))
+        section #actions data-live { (actions(&shown, &summary, client.caller())) }
+        (commands::to_show(&summary.execution_id, client.caller()))
         section #steps data-live { (steps(&shown, now)) }
         section #values data-live { (values(&shown, &summary)) }
     };
     let live = if is_ended { Live::No } else { Live::Changes(format!("{path}/changes")) };
-    Ok(layout::page(&Frame::new(id, &access.caller, "Executions").live(live), &body))
+    Ok(layout::page(&Frame::new(id, client.caller(), "Executions").live(live), &body))
 }
 
-async fn questions(site: &Site, access: &Access, id: &str) -> Result<Vec<proto::Approval>, tonic::Status> {
+async fn questions(client: &Client, id: &str) -> Result<Vec<proto::Approval>, tonic::Status> {
     let request =
         proto::ApprovalsRequest { execution_id: Some(id.to_owned()), limit: QUESTIONS_MAX, ..Default::default() };
-    let page = site.service.approvals(asked(access.clone(), request)).await?.into_inner();
+    let page = client.ask(Verbs::approvals, request).await?;
     Ok(page.approvals.into_iter().filter(|approval| approval.state == "open").collect())
 }
 
@@ -196,17 +194,14 @@ fn first_signal(shown: &proto::ExecutionStatus) -> Option<&str> {
 
 fn steps(shown: &proto::ExecutionStatus, now: Now) -> Markup {
     let rows = step_rows(shown, STEPS_SHOWN);
-    let hidden = rows.len().saturating_sub(STEP_ROWS_MAX);
+    let (hidden, has_rows) = (rows.len().saturating_sub(STEP_ROWS_MAX), !rows.is_empty());
+    let columns = [Text("Call"), Text("Status"), Number("Took"), Text("Details")];
+    let rows = html! { @for row in rows.iter().take(STEP_ROWS_MAX) { (step_row(row, now)) } };
     html! {
         @if shown.earlier_events > 0 { p.note { (shown.earlier_events) " earlier events are in the history." } }
-        @if !rows.is_empty() {
+        @if has_rows {
             h2 { "Steps and waits" }
-            div.wide tabindex="0" role="region" aria-label="Steps and waits" {
-                table.steps {
-                    thead { tr { th scope="col" { "Call" } th scope="col" { "Status" } th.number scope="col" { "Took" } th scope="col" { "Details" } } }
-                    tbody { @for row in rows.iter().take(STEP_ROWS_MAX) { (step_row(row, now)) } }
-                }
-            }
+            (table("Steps and waits", Some("steps"), &columns, &rows))
             @if hidden > 0 { p.note { (hidden) " more rows are in the timeline." } }
         }
     }
@@ -297,9 +292,9 @@ fn failed(failure: &proto::Failure) -> Markup {
 }
 
 /// Tells a page of an execution whenever it has changed.
-pub(super) async fn changes(State(site): State<Site>, access: Access, Path(execution_id): Path<String>) -> Shown {
-    site.summary(&access, &execution_id).await?;
-    let answers = site.service.changes(access, execution_id);
+pub(super) async fn changes(client: Client, Path(execution_id): Path<String>) -> Shown {
+    client.summary(&execution_id).await?;
+    let answers = client.service.changes(client.access, execution_id);
     let leaving = answers.leaving();
     // A browser drops events without data.
     let events = answers.map(|answer| {

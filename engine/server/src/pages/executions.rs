@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
 use cerebelum_worker::{Action, Caller};
@@ -10,42 +9,40 @@ use maud::{Markup, html};
 use serde_json::value::RawValue;
 
 use super::layout::{self, Frame, Live, may};
+use super::parts::Column::{Number, Text};
 use super::parts::{cut, execution_path, moment, status, text};
 use super::read::Query;
 use super::wanted::{Wanted, attributes, form, written_attributes};
-use super::{Shown, Site, views};
-use crate::access::Access;
+use super::{Client, Shown, Verbs, parts, views};
 use crate::json::milliseconds_between;
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::{Now, WaitsFor, failure_line, roughly};
 
 /// The attributes that a row shows where they have one column together.
 const PAIRS_SHOWN: usize = 6;
 /// A longer value is cut in its column.
 const CELL_LETTERS_MAX: usize = 60;
-pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+pub(super) async fn show(client: Client, Query(wanted): Query<Wanted>) -> Shown {
     if let Some(id) = wanted.id() {
         return Ok(Redirect::to(&execution_path(id)).into_response());
     }
     let found = match wanted.request() {
-        Ok(request) => site.listed(access.clone(), request).await,
+        Ok(request) => client.ask(Verbs::list, request).await,
         Err(refused) => Err(refused),
     };
     let page = match found {
         Err(refused) if refused.code() == tonic::Code::InvalidArgument => {
-            return Ok(mistyped(&wanted, &refused, &access.caller));
+            return Ok(mistyped(&wanted, &refused, client.caller()));
         }
         found => found?,
     };
-    let views = site.service.views(asked(access.clone(), proto::ViewsRequest {})).await?.into_inner().views;
+    let views = client.ask(Verbs::views, proto::ViewsRequest {}).await?.views;
     let now = Now::measured();
     let body = html! {
         h1 { "Executions" }
         (views::links(&views, &wanted))
         (form(&wanted))
-        (views::forms(&views, &wanted, &access.caller))
+        (views::forms(&views, &wanted, client.caller()))
         section #list data-live {
             @if page.executions.is_empty() {
                 @if page.next.is_some() {
@@ -56,7 +53,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
                     p.lead { "No execution has been started yet." }
                 }
             } @else {
-                (of_all(&wanted, &access.caller))
+                (of_all(&wanted, client.caller()))
                 (table("Executions", &page.executions, &wanted.columns(), now))
             }
             nav.paging aria-label="Pages of the list" {
@@ -66,7 +63,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Query(wanted)
         }
     };
     let live = if wanted.cursor.is_empty() { Live::Often } else { Live::No };
-    Ok(layout::page(&Frame::new("Executions", &access.caller, "Executions").live(live), &body))
+    Ok(layout::page(&Frame::new("Executions", client.caller(), "Executions").live(live), &body))
 }
 
 /// The filter as it was typed, with why it finds nothing.
@@ -97,22 +94,13 @@ fn of_all(wanted: &Wanted, caller: &Caller) -> Markup {
 /// Executions as rows, under a name that no other table of the page has. Their attributes have one column together, or one
 /// each of these.
 pub(super) fn table(name: &str, executions: &[proto::Summary], columns: &[&str], now: Now) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label=(name) {
-            table.executions.together[columns.is_empty()] {
-                thead { tr {
-                    th scope="col" { "Status" } th scope="col" { "Id" } th scope="col" { "Workflow" }
-                    th scope="col" { "Why" }
-                    th scope="col" { "Started" } th.number scope="col" { "Took" }
-                    @if columns.is_empty() { th scope="col" { "Attributes" } }
-                    @for name in columns { th scope="col" { (text(name)) } }
-                } }
-                tbody {
-                    @for execution in executions { (row(execution, columns, now)) }
-                }
-            }
-        }
-    }
+    let style = if columns.is_empty() { "executions together" } else { "executions" };
+    let attributes = if columns.is_empty() { &["Attributes"] } else { columns };
+    let mut heads = Vec::from(["Status", "Id", "Workflow", "Why", "Started"].map(Text));
+    heads.push(Number("Took"));
+    heads.extend(attributes.iter().copied().map(Text));
+    let rows = html! { @for execution in executions { (row(execution, columns, now)) } };
+    parts::table(name, Some(style), &heads, &rows)
 }
 
 fn row(execution: &proto::Summary, columns: &[&str], now: Now) -> Markup {

@@ -2,7 +2,6 @@
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
@@ -10,9 +9,8 @@ use futures::{StreamExt, stream};
 use super::executions::of_columns;
 use super::read::Query;
 use super::wanted::Wanted;
-use super::{Shown, Site};
-use crate::access::Access;
-use crate::json::{rfc3339, summary};
+use super::{Client, Shown};
+use crate::json::{self, rfc3339};
 use crate::proto;
 use crate::rest::NDJSON;
 use crate::wording::{WaitsFor, failure_line};
@@ -21,19 +19,19 @@ use crate::wording::{WaitsFor, failure_line};
 const HEAD: [&str; 11] =
     ["status", "id", "workflow", "started", "ended", "run", "events", "parent", "waits_for", "until", "failure"];
 
-pub(super) async fn csv(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+pub(super) async fn csv(client: Client, Query(wanted): Query<Wanted>) -> Shown {
     let columns: Vec<String> = wanted.columns().into_iter().map(str::to_owned).collect();
     let attributes = if columns.is_empty() { vec!["attributes"] } else { wanted.columns() };
     let head = line(HEAD.into_iter().chain(attributes));
     let file = [(header::CONTENT_TYPE, "text/csv; charset=utf-8"), named("attachment; filename=\"executions.csv\"")];
     let rows = move |execution: &proto::Summary| row(execution, &columns);
-    Ok((file, matching(&site, access, &wanted, (head, rows)).await?).into_response())
+    Ok((file, matching(client, &wanted, (head, rows)).await?).into_response())
 }
 
-pub(super) async fn ndjson(State(site): State<Site>, access: Access, Query(wanted): Query<Wanted>) -> Shown {
+pub(super) async fn ndjson(client: Client, Query(wanted): Query<Wanted>) -> Shown {
     let file = [(header::CONTENT_TYPE, NDJSON), named("attachment; filename=\"executions.ndjson\"")];
-    let lines = |execution: &proto::Summary| summary(execution) + "\n";
-    Ok((file, matching(&site, access, &wanted, (String::new(), lines)).await?).into_response())
+    let lines = |execution: &proto::Summary| json::of(execution) + "\n";
+    Ok((file, matching(client, &wanted, (String::new(), lines)).await?).into_response())
 }
 
 const fn named(file: &'static str) -> (header::HeaderName, &'static str) {
@@ -43,16 +41,15 @@ const fn named(file: &'static str) -> (header::HeaderName, &'static str) {
 /// A head, and a text for each execution, or for the one whose id is given. A refusal before the first one is a page; a later one cuts the file off, so that
 /// it is not taken for a whole one.
 async fn matching(
-    site: &Site,
-    access: Access,
+    client: Client,
     wanted: &Wanted,
     (head, write): (String, impl Fn(&proto::Summary) -> String + Send + 'static),
 ) -> Result<Response, tonic::Status> {
     if let Some(id) = wanted.id() {
-        let execution = site.summary(&access, id).await?;
+        let execution = client.summary(id).await?;
         return Ok((head + &write(&execution)).into_response());
     }
-    let mut found = site.service.list_all(access, wanted.request()?);
+    let mut found = client.service.list_all(client.access, wanted.request()?);
     let first = found.next().await.transpose()?;
     let leaving = found.leaving();
     let rows = stream::iter(first.map(Ok)).chain(found).map(move |found| found.map(|execution| write(&execution)));

@@ -2,7 +2,6 @@
 
 mod plan;
 
-use axum::extract::State;
 use cerebelum_history::{BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, PlacedBox, Repeat};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -12,8 +11,7 @@ use super::history::runs;
 use super::layout::{self, Frame};
 use super::parts::{cut, execution_path};
 use super::read::{Path, Query};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown};
 use crate::convert::refusal;
 use crate::wording::roughly;
 
@@ -43,18 +41,13 @@ pub(super) struct Wanted {
     run: Option<u32>,
 }
 
-pub(super) async fn show(
-    State(site): State<Site>,
-    access: Access,
-    Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
-) -> Shown {
-    let summary = site.summary(&access, &id).await?;
+pub(super) async fn show(client: Client, Path(id): Path<String>, Query(wanted): Query<Wanted>) -> Shown {
+    let summary = client.summary(&id).await?;
     let shown = ShownRun::new(&summary, wanted.run);
     let run = shown.number;
     let (hidden, end, drawing) = {
-        let _pages = site.service.pages(&access).await?;
-        let graph = site.service.engine.of(&access.caller).graph(&id, wanted.run).await.map_err(refusal)?;
+        let _pages = client.service.pages(&client.access).await?;
+        let graph = client.engine().graph(&id, wanted.run).await.map_err(refusal)?;
         let (_, last) = graph.span();
         (graph.hidden_calls(), end_word(&graph), graph.draw(shown.until(last)))
     };
@@ -82,7 +75,7 @@ pub(super) async fn show(
             }
         }
     };
-    let frame = Frame::new(format!("{id}: graph"), &access.caller, "Executions").live(shown.live(&id));
+    let frame = Frame::new(format!("{id}: graph"), client.caller(), "Executions").live(shown.live(&id));
     Ok(layout::page(&frame, &body))
 }
 

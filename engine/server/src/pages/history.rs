@@ -1,6 +1,5 @@
 //! The events of an execution, in windows, and one event in full.
 
-use axum::extract::State;
 use futures::StreamExt;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -9,14 +8,12 @@ use super::as_of;
 use super::execution::heading;
 use super::found::{Found, found};
 use super::layout::{self, Frame, Live};
+use super::parts::Column::{Number, Text};
 use super::parts::{exact, execution_path, preview, query, text, value};
 use super::read::{Path, Query};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs, parts};
 use crate::json::milliseconds_between;
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::roughly;
 
 /// The events of a window.
@@ -61,13 +58,8 @@ impl Wanted {
     }
 }
 
-pub(super) async fn show(
-    State(site): State<Site>,
-    access: Access,
-    Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
-) -> Shown {
-    let summary = site.summary(&access, &id).await?;
+pub(super) async fn show(client: Client, Path(id): Path<String>, Query(wanted): Query<Wanted>) -> Shown {
+    let summary = client.summary(&id).await?;
     let run = wanted.run.unwrap_or(summary.run);
     let is_current = run == summary.run;
     let newest = summary.events.saturating_sub(EVENTS);
@@ -79,7 +71,7 @@ pub(super) async fn show(
     let typed = typed.map(|position| position.saturating_sub(if is_filtered { 1 } else { EVENTS / 2 }));
     let after = typed.or(wanted.after).unwrap_or(if is_current && !is_filtered { newest } else { 0 });
     let request = proto::HistoryRequest { execution_id: id.clone(), run: Some(run), after, follow: false };
-    let answers = site.service.history(asked(access.clone(), request)).await?.into_inner();
+    let answers = client.ask(Verbs::history, request).await?;
     let cut = |event: proto::Event| (proto::Event { fields: preview(&event.fields), ..event }, false);
     let found = found(answers, EVENTS, |event| wanted.fits(event), cut).await?;
     let path = execution_path(&id);
@@ -97,7 +89,7 @@ pub(super) async fn show(
     };
     let is_newest = is_current && after == newest && summary.ended_at.is_none() && !is_filtered;
     let live = if is_newest { Live::Changes(format!("{path}/changes")) } else { Live::No };
-    Ok(layout::page(&Frame::new(format!("{id}: history"), &access.caller, "Executions").live(live), &body))
+    Ok(layout::page(&Frame::new(format!("{id}: history"), client.caller(), "Executions").live(live), &body))
 }
 
 /// Where a reader says which events are looked for.
@@ -164,18 +156,10 @@ fn paging(path: &str, run: u32, after: u64, (shown, newest): (&Found<proto::Even
 /// The events as rows, or what is said if there are none.
 fn table(events: &[proto::Event], path: &str, run: u32, none: &str) -> Markup {
     let before = std::iter::once(None).chain(events.iter().map(Some));
+    let columns = [Text("#"), Text("Time"), Number("Later by"), Text("Event"), Text("Scope"), Text("Fields")];
+    let rows = html! { @for (event, before) in events.iter().zip(before) { (row(event, before, path, run)) } };
     html! {
-        @if events.is_empty() { p.lead { (none) } } @else {
-            div.wide tabindex="0" role="region" aria-label="Events" {
-                table.events {
-                    thead { tr {
-                        th scope="col" { "#" } th scope="col" { "Time" } th.number scope="col" { "Later by" }
-                        th scope="col" { "Event" } th scope="col" { "Scope" } th scope="col" { "Fields" }
-                    } }
-                    tbody { @for (event, before) in events.iter().zip(before) { (row(event, before, path, run)) } }
-                }
-            }
-        }
+        @if events.is_empty() { p.lead { (none) } } @else { (parts::table("Events", Some("events"), &columns, &rows)) }
     }
 }
 
@@ -195,14 +179,13 @@ fn row(event: &proto::Event, before: Option<&proto::Event>, path: &str, run: u32
 }
 
 pub(super) async fn event(
-    State(site): State<Site>,
-    access: Access,
+    client: Client,
     Path((id, position)): Path<(String, u64)>,
     Query(wanted): Query<Wanted>,
 ) -> Shown {
     let after = position.saturating_sub(1);
     let request = proto::HistoryRequest { execution_id: id.clone(), run: wanted.run, after, follow: false };
-    let mut answers = site.service.history(asked(access.clone(), request)).await?.into_inner();
+    let mut answers = client.ask(Verbs::history, request).await?;
     let event = answers.next().await.transpose()?.filter(|event| event.position == position);
     let event = event.ok_or_else(|| tonic::Status::not_found(format!("the history has no event {position}")))?;
     let is_last = answers.next().await.is_none();
@@ -226,5 +209,5 @@ pub(super) async fn event(
             @if !is_last { a rel="next" href=(at(position + 1)) { "Event " (position + 1) } }
         }
     };
-    Ok(layout::page(&Frame::new(format!("{id}: event {position}"), &access.caller, "Executions"), &body))
+    Ok(layout::page(&Frame::new(format!("{id}: event {position}"), client.caller(), "Executions"), &body))
 }

@@ -1,6 +1,5 @@
 //! The log lines of an execution, a page at a time.
 
-use axum::extract::State;
 use cerebelum_history::Level;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -8,13 +7,11 @@ use serde::Deserialize;
 use super::execution::heading;
 use super::found::found;
 use super::layout::{self, Frame, Live};
+use super::parts::Column::Text;
 use super::parts::{exact, execution_path, query, text};
 use super::read::{Path, Query};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs, parts};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 
 /// The lines of a page.
 const LINES: u64 = 500;
@@ -56,20 +53,15 @@ fn rank(level: &str) -> Option<usize> {
     LEVELS.iter().position(|known| *known == level)
 }
 
-pub(super) async fn show(
-    State(site): State<Site>,
-    access: Access,
-    Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
-) -> Shown {
-    let summary = site.summary(&access, &id).await?;
+pub(super) async fn show(client: Client, Path(id): Path<String>, Query(wanted): Query<Wanted>) -> Shown {
+    let summary = client.summary(&id).await?;
     if !wanted.level.is_empty() && rank(&wanted.level).is_none() {
         let why = format!("a level is one of {}", LEVELS.join(", "));
         return Err(tonic::Status::invalid_argument(why).into());
     }
     let after = wanted.after;
     let request = proto::LogsRequest { execution_id: id.clone(), after, follow: false };
-    let answers = site.service.logs(asked(access.clone(), request)).await?.into_inner();
+    let answers = client.ask(Verbs::logs, request).await?;
     let found = found(answers, LINES, |line| wanted.fits(line), |line| (line, true)).await?;
     let (path, last) = (execution_path(&id), found.last.as_ref().map(|line| line.seq));
     let body = html! {
@@ -87,7 +79,7 @@ pub(super) async fn show(
     };
     let is_open = summary.ended_at.is_none() && found.is_all;
     let live = if is_open { Live::Changes(format!("{path}/changes")) } else { Live::No };
-    Ok(layout::page(&Frame::new(format!("{id}: logs"), &access.caller, "Executions").live(live), &body))
+    Ok(layout::page(&Frame::new(format!("{id}: logs"), client.caller(), "Executions").live(live), &body))
 }
 
 /// Why there is no line on the page.
@@ -120,21 +112,15 @@ fn form(wanted: &Wanted, path: &str) -> Markup {
 }
 
 fn table(lines: &[proto::LogLine]) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Log lines" {
-            table.log {
-                thead { tr { th scope="col" { "Time" } th scope="col" { "Level" } th scope="col" { "Scope" } th scope="col" { "Text" } } }
-                tbody {
-                    @for line in lines {
-                        tr {
-                            td { (exact(line.time.as_ref())) }
-                            td class={ "level-" (line.level) } { (text(&line.level)) }
-                            td { (text(&line.scope)) @if line.attempt > 1 { span.note { " attempt " (line.attempt) } } }
-                            td.text { (text(&line.text)) }
-                        }
-                    }
-                }
+    let rows = html! {
+        @for line in lines {
+            tr {
+                td { (exact(line.time.as_ref())) }
+                td class={ "level-" (line.level) } { (text(&line.level)) }
+                td { (text(&line.scope)) @if line.attempt > 1 { span.note { " attempt " (line.attempt) } } }
+                td.text { (text(&line.text)) }
             }
         }
-    }
+    };
+    parts::table("Log lines", Some("log"), &["Time", "Level", "Scope", "Text"].map(Text), &rows)
 }

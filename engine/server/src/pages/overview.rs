@@ -1,6 +1,5 @@
 //! The first page: what needs a person, what failed, and what is going on.
 
-use axum::extract::State;
 use cerebelum_history::Status;
 use cerebelum_worker::Action;
 use maud::{Markup, html};
@@ -9,27 +8,24 @@ use super::execution::capital;
 use super::executions::table;
 use super::layout::{self, Frame, Live, may};
 use super::parts::{execution_path, moment, text};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::{COUNTED, Now, counted, counting};
 
 /// The rows of each list.
 const ROWS: u32 = 8;
 
-pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
+pub(super) async fn show(client: Client) -> Shown {
     let newest = |status: Option<Status>| {
         let status = status.map(|status| status.word().to_owned());
-        site.listed(access.clone(), proto::ListRequest { status, limit: ROWS, ..Default::default() })
+        client.ask(Verbs::list, proto::ListRequest { status, limit: ROWS, ..Default::default() })
     };
     let request = proto::ApprovalsRequest { limit: ROWS, ..Default::default() };
-    let approvals = site.service.approvals(asked(access.clone(), request)).await?.into_inner();
+    let approvals = client.ask(Verbs::approvals, request).await?;
     let parked = newest(Some(Status::Parked)).await?;
     let failed = newest(Some(Status::Failed)).await?;
     let recent = newest(None).await?;
-    let numbers = numbers(&site, &access).await?;
+    let numbers = numbers(&client).await?;
     let now = Now::measured();
     let is_empty = recent.executions.is_empty();
     let body = html! {
@@ -39,20 +35,20 @@ pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
             (people(&approvals, &parked, now))
             (listed("failed", "Failed lately", &failed, now))
             (listed("recent", "Newest executions", &recent, now))
-            @if may(&access.caller, Action::Run) {
+            @if may(client.caller(), Action::Run) {
                 p { a href="/components" { "Start an execution" } " from a component's page." }
             }
         }
     };
-    let live = Frame::new("Overview", &access.caller, "Overview").live(Live::Often);
+    let live = Frame::new("Overview", client.caller(), "Overview").live(Live::Often);
     Ok(layout::page(&live, &body))
 }
 
 /// How many executions have each of the statuses that an overview counts.
-async fn numbers(site: &Site, access: &Access) -> Result<Vec<(Status, proto::CountResponse)>, tonic::Status> {
+async fn numbers(client: &Client) -> Result<Vec<(Status, proto::CountResponse)>, tonic::Status> {
     let mut numbers = Vec::new();
     for status in COUNTED {
-        numbers.push((status, site.service.count(asked(access.clone(), counting(status))).await?.into_inner()));
+        numbers.push((status, client.ask(Verbs::count, counting(status)).await?));
     }
     Ok(numbers)
 }

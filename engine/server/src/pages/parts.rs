@@ -1,6 +1,6 @@
 //! The small parts of pages: statuses, moments, values, and texts that others wrote.
 
-use cerebelum_history::{Status, UnknownStatus};
+use cerebelum_history::{Status, UnknownStatus, brief};
 use maud::{Markup, Render, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use prost_types::Timestamp;
@@ -96,6 +96,35 @@ pub(super) fn exact(at: Option<&Timestamp>) -> Markup {
     html! { time.exact datetime=(rfc3339(at)) { (clock(at)) } }
 }
 
+/// The head of a column.
+#[derive(Clone, Copy)]
+pub(super) enum Column<'a> {
+    Text(&'a str),
+    Number(&'a str),
+    /// For readers who hear the page: the others see what the column is for.
+    Unseen(&'a str),
+}
+
+/// A table of this name, with a style of its own if it needs one. A reader can move it sideways.
+pub(super) fn table(name: &str, style: Option<&str>, columns: &[Column], rows: &Markup) -> Markup {
+    html! {
+        div.wide tabindex="0" role="region" aria-label=(name) {
+            table class=[style] {
+                thead { tr {
+                    @for column in columns {
+                        @match column {
+                            Column::Text(head) => th scope="col" { (text(head)) },
+                            Column::Number(head) => th.number scope="col" { (text(head)) },
+                            Column::Unseen(head) => th scope="col" { span.unseen { (text(head)) } },
+                        }
+                    }
+                } }
+                tbody { (rows) }
+            }
+        }
+    }
+}
+
 /// The beginning of a value, on one line.
 pub(super) fn preview(json: &str) -> String {
     // A value may have a megabyte: no more of it is looked at than can be shown.
@@ -105,10 +134,7 @@ pub(super) fn preview(json: &str) -> String {
 
 /// A text cut to so many letters.
 pub(super) fn cut(of: &str, letters_max: usize) -> String {
-    match of.char_indices().nth(letters_max) {
-        Some((at, _)) => format!("{}…", plain(&of[..at])),
-        None => plain(of),
-    }
+    plain(&brief(of, letters_max))
 }
 
 /// The longest beginning of a text that has at most so many bytes.

@@ -1,23 +1,19 @@
 //! The secrets of the reader's tenant: names and hosts, never values.
 
-use axum::extract::State;
-use axum::response::{IntoResponse, Redirect};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
+use super::parts::Column::{Text, Unseen};
 use super::parts::{confirmed, escaped, moment, text};
 use super::read::{Form, Path};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs, parts};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::Now;
 
-pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
+pub(super) async fn show(client: Client) -> Shown {
     let request = proto::SecretsRequest { tenant: None };
-    let all = site.service.secrets(asked(access.clone(), request)).await?.into_inner();
+    let all = client.ask(Verbs::secrets, request).await?;
     let now = Now::measured();
     let body = html! {
         h1 { "Secrets" }
@@ -27,7 +23,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
         (setting())
         @if all.secrets.is_empty() { p.lead { "There is no secret." } } @else { (table(&all.secrets, now)) }
     };
-    Ok(layout::page(&Frame::new("Secrets", &access.caller, "Secrets"), &body))
+    Ok(layout::page(&Frame::new("Secrets", client.caller(), "Secrets"), &body))
 }
 
 fn setting() -> Markup {
@@ -48,30 +44,22 @@ fn setting() -> Markup {
 }
 
 fn table(secrets: &[proto::Secret], now: Now) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Secrets" {
-            table {
-                thead { tr {
-                    th scope="col" { "Name" } th scope="col" { "Hosts" } th scope="col" { "Created" } th scope="col" { "Changed" }
-                    th scope="col" { "State" } th scope="col" { span.unseen { "Change" } }
-                } }
-                tbody {
-                    @for secret in secrets {
-                        tr {
-                            th scope="row" { code { (text(&secret.name)) } }
-                            td { (text(&secret.hosts.join(", "))) }
-                            td { (moment(secret.created_at.as_ref(), now)) }
-                            td { (moment(secret.changed_at.as_ref(), now)) }
-                            td { @if secret.is_open { "can be used" } @else { "this engine lacks the key" } }
-                            td {
-                                (confirmed(&format!("/secrets/{}/delete", escaped(&secret.name)), "Delete", "Steps that ask for it fail from then on."))
-                            }
-                        }
-                    }
+    let columns = [Text("Name"), Text("Hosts"), Text("Created"), Text("Changed"), Text("State"), Unseen("Change")];
+    let rows = html! {
+        @for secret in secrets {
+            tr {
+                th scope="row" { code { (text(&secret.name)) } }
+                td { (text(&secret.hosts.join(", "))) }
+                td { (moment(secret.created_at.as_ref(), now)) }
+                td { (moment(secret.changed_at.as_ref(), now)) }
+                td { @if secret.is_open { "can be used" } @else { "this engine lacks the key" } }
+                td {
+                    (confirmed(&format!("/secrets/{}/delete", escaped(&secret.name)), "Delete", "Steps that ask for it fail from then on."))
                 }
             }
         }
-    }
+    };
+    parts::table("Secrets", None, &columns, &rows)
 }
 
 /// A secret as a person writes it.
@@ -82,14 +70,12 @@ pub(super) struct Setting {
     hosts: String,
 }
 
-pub(super) async fn set(State(site): State<Site>, access: Access, Form(wish): Form<Setting>) -> Shown {
+pub(super) async fn set(client: Client, Form(wish): Form<Setting>) -> Shown {
     let hosts = wish.hosts.split([',', ' ', '\r', '\n']).filter(|host| !host.is_empty()).map(str::to_owned).collect();
     let request = proto::SetSecretRequest { tenant: None, name: wish.name.trim().to_owned(), value: wish.value, hosts };
-    site.service.set_secret(asked(access, request)).await?;
-    Ok(Redirect::to("/secrets").into_response())
+    client.change(Verbs::set_secret, request, "/secrets").await
 }
 
-pub(super) async fn delete(State(site): State<Site>, access: Access, Path(name): Path<String>) -> Shown {
-    site.service.delete_secret(asked(access, proto::DeleteSecretRequest { tenant: None, name })).await?;
-    Ok(Redirect::to("/secrets").into_response())
+pub(super) async fn delete(client: Client, Path(name): Path<String>) -> Shown {
+    client.change(Verbs::delete_secret, proto::DeleteSecretRequest { tenant: None, name }, "/secrets").await
 }

@@ -1,6 +1,5 @@
 //! The form that starts an execution, made from the schema of the workflow's input.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use cerebelum_history::ExecutionId;
@@ -12,15 +11,12 @@ use super::commands;
 use super::executions::written_of;
 use super::form::{self, Held};
 use super::layout::{self, Frame};
-use super::parts::{escaped, execution_path, text};
+use super::parts::{execution_path, start_path, text};
 use super::read::{Form, Path, Query};
 use super::wanted::attributes;
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs};
 use crate::convert::refusal;
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::span::Span;
 
 /// The execution whose input is the beginning of this one's.
@@ -47,29 +43,24 @@ struct Beginning {
 /// A component and one of its workflows.
 type Name = Path<(String, String)>;
 
-pub(super) async fn show(
-    State(site): State<Site>,
-    access: Access,
-    Path(name): Name,
-    Query(wanted): Query<Wanted>,
-) -> Shown {
+pub(super) async fn show(client: Client, Path(name): Name, Query(wanted): Query<Wanted>) -> Shown {
     let begins = match wanted.like.as_str() {
         "" => Beginning::default(),
         like => {
             let request = proto::StatusRequest { execution_id: like.to_owned() };
-            let like = site.service.status(asked(access.clone(), request)).await?.into_inner();
+            let like = client.ask(Verbs::status, request).await?;
             let (attributes, left_out) = like.summary.as_ref().map(written_of).unwrap_or_default();
             Beginning { input: Some(like.input), attributes, left_out, ..Beginning::default() }
         }
     };
-    page(&site, &access, &name, begins).await
+    page(&client, &name, begins).await
 }
 
-async fn page(site: &Site, access: &Access, (component, workflow): &(String, String), begins: Beginning) -> Shown {
-    let engine = site.service.engine.of(&access.caller);
+async fn page(client: &Client, (component, workflow): &(String, String), begins: Beginning) -> Shown {
+    let engine = client.engine();
     let found = engine.workflow(component, workflow).await.map_err(refusal)?;
     let schema = found.input_schema.as_ref().map(|schema| schema.as_str());
-    let path = format!("/start/{}/{}", escaped(component), escaped(workflow));
+    let path = start_path(&format!("{component}/{workflow}"));
     // Fields that would change the value that is started again are not offered for it.
     let raw = Some(form::sent(&begins.sent, "json")).filter(|json| !json.is_empty());
     let input = begins.input.as_deref().or(raw);
@@ -107,7 +98,7 @@ async fn page(site: &Site, access: &Access, (component, workflow): &(String, Str
         (super::graph::plan(found.input_schema.as_ref()))
         @if let Some(schema) = schema { details #schema { summary { "Schema of the input" } (super::parts::value(schema)) } }
     };
-    Ok(layout::page(&Frame::new(format!("Start {workflow}"), &access.caller, "Components"), &body))
+    Ok(layout::page(&Frame::new(format!("Start {workflow}"), client.caller(), "Components"), &body))
 }
 
 fn options(begins: &Beginning, which: &str) -> Markup {
@@ -124,28 +115,22 @@ fn options(begins: &Beginning, which: &str) -> Markup {
     }
 }
 
-pub(super) async fn start(
-    State(site): State<Site>,
-    access: Access,
-    Path(name): Name,
-    Form(fields): Form<Vec<(String, String)>>,
-) -> Shown {
+pub(super) async fn start(client: Client, Path(name): Name, Form(fields): Form<Vec<(String, String)>>) -> Shown {
     let started = match request(&name, &fields) {
         Ok(request) if form::sent(&fields, "as") == "commands" => {
-            let commands = Some(commands::to_start(&request, form::sent(&fields, "delay"), &access.caller));
-            return page(&site, &access, &name, Beginning { sent: fields, commands, ..Beginning::default() }).await;
+            let commands = Some(commands::to_start(&request, form::sent(&fields, "delay"), client.caller()));
+            return page(&client, &name, Beginning { sent: fields, commands, ..Beginning::default() }).await;
         }
-        Ok(request) => site.service.start(asked(access.clone(), request)).await,
+        Ok(request) => client.ask(Verbs::start, request).await,
         Err(refused) => Err(refused),
     };
     let refused = match started {
-        Ok(started) => return Ok(Redirect::to(&execution_path(&started.into_inner().execution_id)).into_response()),
+        Ok(started) => return Ok(Redirect::to(&execution_path(&started.execution_id)).into_response()),
         Err(refused) if matches!(refused.code(), Code::InvalidArgument | Code::FailedPrecondition) => refused,
         Err(refused) => return Err(refused.into()),
     };
     let refused = Some(refused.message().to_owned());
-    let page: Response =
-        page(&site, &access, &name, Beginning { sent: fields, refused, ..Beginning::default() }).await?;
+    let page: Response = page(&client, &name, Beginning { sent: fields, refused, ..Beginning::default() }).await?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }
 

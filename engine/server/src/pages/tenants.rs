@@ -1,27 +1,33 @@
 //! Tenants, for admins of the tenant `default`: made, suspended and deleted, with their quotas.
 
-use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
-use super::parts::{escaped, moment, text};
+use super::parts::Column::{Number, Text, Unseen};
+use super::parts::{escaped, moment, table, text};
 use super::read::{Form, Path};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::Now;
 
 fn path(name: &str) -> String {
     format!("/tenants/{}", escaped(name))
 }
 
-pub(super) async fn list(State(site): State<Site>, access: Access) -> Shown {
-    let all = site.service.tenants(asked(access.clone(), proto::TenantsRequest {})).await?.into_inner();
+pub(super) async fn list(client: Client) -> Shown {
+    let all = client.ask(Verbs::tenants, proto::TenantsRequest {}).await?;
     let now = Now::measured();
+    let rows = html! {
+        @for tenant in &all.tenants {
+            tr {
+                th scope="row" { a href=(path(&tenant.name)) { (text(&tenant.name)) } }
+                td { (state(tenant)) }
+                td { (moment(tenant.created_at.as_ref(), now)) }
+            }
+        }
+    };
     let body = html! {
         h1 { "Tenants" }
         details {
@@ -32,22 +38,9 @@ pub(super) async fn list(State(site): State<Site>, access: Access) -> Shown {
                 button.main { "Create" }
             }
         }
-        div.wide tabindex="0" role="region" aria-label="Tenants" {
-            table {
-                thead { tr { th scope="col" { "Name" } th scope="col" { "State" } th scope="col" { "Created" } } }
-                tbody {
-                    @for tenant in &all.tenants {
-                        tr {
-                            th scope="row" { a href=(path(&tenant.name)) { (text(&tenant.name)) } }
-                            td { (state(tenant)) }
-                            td { (moment(tenant.created_at.as_ref(), now)) }
-                        }
-                    }
-                }
-            }
-        }
+        (table("Tenants", None, &["Name", "State", "Created"].map(Text), &rows))
     };
-    Ok(layout::page(&Frame::new("Tenants", &access.caller, "Tenants"), &body))
+    Ok(layout::page(&Frame::new("Tenants", client.caller(), "Tenants"), &body))
 }
 
 const fn state(tenant: &proto::Tenant) -> &'static str {
@@ -58,9 +51,9 @@ const fn state(tenant: &proto::Tenant) -> &'static str {
     }
 }
 
-pub(super) async fn show(State(site): State<Site>, access: Access, Path(name): Path<String>) -> Shown {
+pub(super) async fn show(client: Client, Path(name): Path<String>) -> Shown {
     let request = proto::ShowTenantRequest { name: name.clone() };
-    let detail = site.service.show_tenant(asked(access.clone(), request)).await?.into_inner();
+    let detail = client.ask(Verbs::show_tenant, request).await?;
     let (tenant, now) = (detail.tenant.clone().unwrap_or_default(), Now::measured());
     let body = html! {
         nav.crumbs aria-label="Breadcrumbs" { a href="/tenants" { "Tenants" } " / " }
@@ -84,7 +77,7 @@ pub(super) async fn show(State(site): State<Site>, access: Access, Path(name): P
         h2 { "Quotas" }
         (quotas(&detail.quotas, &path(&tenant.name), tenant.deleted_at.is_none()))
     };
-    Ok(layout::page(&Frame::new(name, &access.caller, "Tenants"), &body))
+    Ok(layout::page(&Frame::new(name, client.caller(), "Tenants"), &body))
 }
 
 /// The hosts that steps of the tenant may reach, as a form. It begins with what holds.
@@ -141,33 +134,25 @@ fn actions(tenant: &proto::Tenant) -> Markup {
 }
 
 fn quotas(quotas: &[proto::Quota], path: &str, may_change: bool) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Quotas" {
-            table {
-                thead { tr {
-                    th scope="col" { "Quota" } th.number scope="col" { "Used" } th.number scope="col" { "At most" } th scope="col" { span.unseen { "Change" } }
-                } }
-                tbody {
-                    @for quota in quotas {
-                        tr {
-                            th scope="row" { (text(&quota.name)) }
-                            td.number { @if let Some(used) = quota.used { (used) } @else { "–" } }
-                            td.number { (quota.max) @if !quota.is_set { span.note { " default" } } }
-                            td {
-                                @if may_change {
-                                    form method="post" action={ (path) "/quotas" } {
-                                        input type="hidden" name="quota" value=(quota.name);
-                                        input name="max" inputmode="numeric" aria-label={ "New value of " (text(&quota.name)) " or nothing for the default" };
-                                        " " button { "Set" }
-                                    }
-                                }
-                            }
+    let rows = html! {
+        @for quota in quotas {
+            tr {
+                th scope="row" { (text(&quota.name)) }
+                td.number { @if let Some(used) = quota.used { (used) } @else { "–" } }
+                td.number { (quota.max) @if !quota.is_set { span.note { " default" } } }
+                td {
+                    @if may_change {
+                        form method="post" action={ (path) "/quotas" } {
+                            input type="hidden" name="quota" value=(quota.name);
+                            input name="max" inputmode="numeric" aria-label={ "New value of " (text(&quota.name)) " or nothing for the default" };
+                            " " button { "Set" }
                         }
                     }
                 }
             }
         }
-    }
+    };
+    table("Quotas", None, &[Text("Quota"), Number("Used"), Number("At most"), Unseen("Change")], &rows)
 }
 
 /// The name of a tenant, as a person types it.
@@ -176,9 +161,9 @@ pub(super) struct Named {
     name: String,
 }
 
-pub(super) async fn create(State(site): State<Site>, access: Access, Form(Named { name }): Form<Named>) -> Shown {
+pub(super) async fn create(client: Client, Form(Named { name }): Form<Named>) -> Shown {
     let request = proto::CreateTenantRequest { name: name.trim().to_owned() };
-    let created = site.service.create_tenant(asked(access, request)).await?.into_inner();
+    let created = client.ask(Verbs::create_tenant, request).await?;
     Ok(Redirect::to(&path(&created.name)).into_response())
 }
 
@@ -189,28 +174,20 @@ pub(super) struct Suspension {
 }
 
 pub(super) async fn suspend(
-    State(site): State<Site>,
-    access: Access,
+    client: Client,
     Path(name): Path<String>,
     Form(Suspension { lift }): Form<Suspension>,
 ) -> Shown {
     let request = proto::SuspendTenantRequest { name: name.clone(), lift };
-    site.service.suspend_tenant(asked(access, request)).await?;
-    Ok(Redirect::to(&path(&name)).into_response())
+    client.change(Verbs::suspend_tenant, request, &path(&name)).await
 }
 
-pub(super) async fn delete(
-    State(site): State<Site>,
-    access: Access,
-    Path(name): Path<String>,
-    Form(confirmed): Form<Named>,
-) -> Shown {
+pub(super) async fn delete(client: Client, Path(name): Path<String>, Form(confirmed): Form<Named>) -> Shown {
     if confirmed.name.trim() != name {
         let why = format!("what was typed is not `{name}`: nothing was deleted");
         return Err(tonic::Status::failed_precondition(why).into());
     }
-    site.service.delete_tenant(asked(access, proto::DeleteTenantRequest { name })).await?;
-    Ok(Redirect::to("/tenants").into_response())
+    client.change(Verbs::delete_tenant, proto::DeleteTenantRequest { name }, "/tenants").await
 }
 
 /// The hosts of a tenant as a person sets them.
@@ -230,16 +207,10 @@ enum Rule {
     These,
 }
 
-pub(super) async fn set_hosts(
-    State(site): State<Site>,
-    access: Access,
-    Path(name): Path<String>,
-    Form(change): Form<HostsChange>,
-) -> Shown {
+pub(super) async fn set_hosts(client: Client, Path(name): Path<String>, Form(change): Form<HostsChange>) -> Shown {
     let typed = change.hosts.split([',', ' ', '\t', '\r', '\n']).filter(|host| !host.is_empty()).map(str::to_owned);
     let hosts = (change.rule == Rule::These).then(|| proto::Hosts { hosts: typed.collect() });
-    site.service.set_hosts(asked(access, proto::SetHostsRequest { name: name.clone(), hosts })).await?;
-    Ok(Redirect::to(&path(&name)).into_response())
+    client.change(Verbs::set_hosts, proto::SetHostsRequest { name: name.clone(), hosts }, &path(&name)).await
 }
 
 /// A quota as a person sets it; an empty number stands for the default.
@@ -249,15 +220,9 @@ pub(super) struct QuotaChange {
     max: String,
 }
 
-pub(super) async fn set_quota(
-    State(site): State<Site>,
-    access: Access,
-    Path(name): Path<String>,
-    Form(change): Form<QuotaChange>,
-) -> Shown {
+pub(super) async fn set_quota(client: Client, Path(name): Path<String>, Form(change): Form<QuotaChange>) -> Shown {
     let max = Some(change.max.trim()).filter(|typed| !typed.is_empty()).map(str::parse).transpose();
     let max = max.map_err(|_| tonic::Status::invalid_argument("a quota is a whole number"))?;
     let changes = vec![proto::set_quotas_request::Change { name: change.quota, max }];
-    site.service.set_quotas(asked(access, proto::SetQuotasRequest { name: name.clone(), changes })).await?;
-    Ok(Redirect::to(&path(&name)).into_response())
+    client.change(Verbs::set_quotas, proto::SetQuotasRequest { name: name.clone(), changes }, &path(&name)).await
 }

@@ -1,7 +1,6 @@
 //! An execution's calls as bars over time. Stretches in which nothing changes are folded, so that a month of sleep does
 //! not hide the seconds around it.
 
-use axum::extract::State;
 use cerebelum_history::{Bar, BarEnd, Lane, Timestamp};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -11,9 +10,8 @@ use super::history::runs;
 use super::layout::{self, Frame, Live};
 use super::parts::{exact, execution_path, filled, query, text};
 use super::read::{Path, Query};
-use super::{Shown, Site};
+use super::{Client, Shown};
 use crate::Moment;
-use crate::access::Access;
 use crate::convert::{self, refusal};
 use crate::json::rfc3339;
 use crate::wording::{Axis, FOLD_WIDTH, Now, plain, roughly};
@@ -55,17 +53,12 @@ impl Wanted {
     }
 }
 
-pub(super) async fn show(
-    State(site): State<Site>,
-    access: Access,
-    Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
-) -> Shown {
-    let summary = site.summary(&access, &id).await?;
+pub(super) async fn show(client: Client, Path(id): Path<String>, Query(wanted): Query<Wanted>) -> Shown {
+    let summary = client.summary(&id).await?;
     let window = wanted.window()?;
     let timeline = {
-        let _pages = site.service.pages(&access).await?;
-        site.service.engine.of(&access.caller).timeline(&id, wanted.run, window).await.map_err(refusal)?
+        let _pages = client.service.pages(&client.access).await?;
+        client.engine().timeline(&id, wanted.run, window).await.map_err(refusal)?
     };
     let shown = ShownRun::new(&summary, wanted.run);
     let run = shown.number;
@@ -101,7 +94,7 @@ pub(super) async fn show(
     };
     // A part does not grow.
     let live = if window.is_some() { Live::No } else { shown.live(&id) };
-    let frame = Frame::new(format!("{id}: timeline"), &access.caller, "Executions").live(live);
+    let frame = Frame::new(format!("{id}: timeline"), client.caller(), "Executions").live(live);
     Ok(layout::page(&frame, &body))
 }
 

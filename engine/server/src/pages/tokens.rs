@@ -1,37 +1,33 @@
 //! The tokens of the reader's tenant: made, shown once, and revoked.
 
-use axum::extract::State;
-use axum::response::{IntoResponse, Redirect};
 use cerebelum_worker::{Caller, Role};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::layout::{self, Frame};
+use super::parts::Column::{Text, Unseen};
 use super::parts::{confirmed, escaped, moment, text};
 use super::read::{Form, Path};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs, parts};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::span::Span;
 use crate::wording::{Now, moment_ms};
 
-pub(super) async fn show(State(site): State<Site>, access: Access) -> Shown {
-    page(&site, &access, None).await
+pub(super) async fn show(client: Client) -> Shown {
+    page(&client, None).await
 }
 
-async fn page(site: &Site, access: &Access, created: Option<&proto::CreatedToken>) -> Shown {
+async fn page(client: &Client, created: Option<&proto::CreatedToken>) -> Shown {
     let request = proto::TokensRequest { tenant: None };
-    let all = site.service.tokens(asked(access.clone(), request)).await?.into_inner();
+    let all = client.ask(Verbs::tokens, request).await?;
     let now = Now::measured();
     let body = html! {
         h1 { "Tokens" }
         @if let Some(created) = created { (shown_once(created)) }
-        (creation(&access.caller))
+        (creation(client.caller()))
         @if all.tokens.is_empty() { p.lead { "There is no token." } } @else { (table(&all.tokens, now)) }
     };
-    Ok(layout::page(&Frame::new("Tokens", &access.caller, "Tokens"), &body))
+    Ok(layout::page(&Frame::new("Tokens", client.caller(), "Tokens"), &body))
 }
 
 fn shown_once(created: &proto::CreatedToken) -> Markup {
@@ -68,33 +64,26 @@ fn creation(caller: &Caller) -> Markup {
 }
 
 fn table(tokens: &[proto::Token], now: Now) -> Markup {
-    html! {
-        div.wide tabindex="0" role="region" aria-label="Tokens" {
-            table {
-                thead { tr {
-                    th scope="col" { "Owner" } th scope="col" { "Role" } th scope="col" { "Id" } th scope="col" { "Created" }
-                    th scope="col" { "Last used" } th scope="col" { "State" } th scope="col" { span.unseen { "Change" } }
-                } }
-                tbody {
-                    @for token in tokens {
-                        tr {
-                            th scope="row" { (text(&token.name)) }
-                            td { (text(&token.role)) }
-                            td { code { (text(&token.id)) } }
-                            td { (moment(token.created_at.as_ref(), now)) }
-                            td { (moment(token.last_used_at.as_ref(), now)) }
-                            td { (state(token, now)) }
-                            td {
-                                @if token.revoked_at.is_none() {
-                                    (confirmed(&format!("/tokens/{}/revoke", escaped(&token.id)), "Revoke", "Whoever uses it is refused from then on."))
-                                }
-                            }
-                        }
+    let columns =
+        [Text("Owner"), Text("Role"), Text("Id"), Text("Created"), Text("Last used"), Text("State"), Unseen("Change")];
+    let rows = html! {
+        @for token in tokens {
+            tr {
+                th scope="row" { (text(&token.name)) }
+                td { (text(&token.role)) }
+                td { code { (text(&token.id)) } }
+                td { (moment(token.created_at.as_ref(), now)) }
+                td { (moment(token.last_used_at.as_ref(), now)) }
+                td { (state(token, now)) }
+                td {
+                    @if token.revoked_at.is_none() {
+                        (confirmed(&format!("/tokens/{}/revoke", escaped(&token.id)), "Revoke", "Whoever uses it is refused from then on."))
                     }
                 }
             }
         }
-    }
+    };
+    parts::table("Tokens", None, &columns, &rows)
 }
 
 fn state(token: &proto::Token, now: Now) -> Markup {
@@ -115,7 +104,7 @@ pub(super) struct Creation {
     expires: String,
 }
 
-pub(super) async fn create(State(site): State<Site>, access: Access, Form(wish): Form<Creation>) -> Shown {
+pub(super) async fn create(client: Client, Form(wish): Form<Creation>) -> Shown {
     let expires = wish.expires.trim();
     let expires: Option<Span> = match expires.is_empty() {
         true => None,
@@ -123,9 +112,9 @@ pub(super) async fn create(State(site): State<Site>, access: Access, Form(wish):
     };
     let expires_in_ms = expires.map(|span| span.ms);
     let request = proto::CreateTokenRequest { tenant: None, role: wish.role, name: wish.name, expires_in_ms };
-    let created = site.service.create_token(asked(access.clone(), request)).await?.into_inner();
+    let created = client.ask(Verbs::create_token, request).await?;
     // The first token closes the engine to a reader without one: what was made must be shown all the same.
-    match page(&site, &access, Some(&created)).await {
+    match page(&client, Some(&created)).await {
         Ok(page) => Ok(page),
         Err(_) => {
             let body = html! { h1 { "Tokens" } (shown_once(&created)) p { a href="/login" { "Log in" } } };
@@ -134,7 +123,6 @@ pub(super) async fn create(State(site): State<Site>, access: Access, Form(wish):
     }
 }
 
-pub(super) async fn revoke(State(site): State<Site>, access: Access, Path(id): Path<String>) -> Shown {
-    site.service.revoke_token(asked(access, proto::RevokeTokenRequest { id, tenant: None })).await?;
-    Ok(Redirect::to("/tokens").into_response())
+pub(super) async fn revoke(client: Client, Path(id): Path<String>) -> Shown {
+    client.change(Verbs::revoke_token, proto::RevokeTokenRequest { id, tenant: None }, "/tokens").await
 }

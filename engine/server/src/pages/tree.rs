@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use axum::extract::State;
 use cerebelum_history::CHILD_DEPTH_MAX;
 use cerebelum_worker::{Action, ChildCounts};
 use maud::{Markup, html};
@@ -11,10 +10,10 @@ use tonic::Code;
 
 use super::execution::heading;
 use super::layout::{self, Frame, Live, may};
-use super::parts::{execution_path, filled, moment, query, status, text};
+use super::parts::Column::{Number, Text};
+use super::parts::{execution_path, filled, moment, query, status, table, text};
 use super::read::{Path, Query};
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs};
 use crate::convert::refusal;
 use crate::json::milliseconds_between;
 use crate::proto;
@@ -43,14 +42,9 @@ struct Ancestors {
     deleted: Option<String>,
 }
 
-pub(super) async fn show(
-    State(site): State<Site>,
-    access: Access,
-    Path(id): Path<String>,
-    Query(wanted): Query<Wanted>,
-) -> Shown {
-    let summary = site.summary(&access, &id).await?;
-    let ancestors = ancestors(&site, &access, &summary).await?;
+pub(super) async fn show(client: Client, Path(id): Path<String>, Query(wanted): Query<Wanted>) -> Shown {
+    let summary = client.summary(&id).await?;
+    let ancestors = ancestors(&client, &summary).await?;
     let request = proto::ListRequest {
         status: filled(&wanted.status),
         cursor: filled(&wanted.cursor),
@@ -58,8 +52,8 @@ pub(super) async fn show(
         limit: CHILDREN,
         ..Default::default()
     };
-    let page = site.listed(access.clone(), request).await?;
-    let engine = site.service.engine.of(&access.caller);
+    let page = client.ask(Verbs::list, request).await?;
+    let engine = client.engine();
     let counts = engine.children_by_status(&[&id], COUNTED_MAX).await.map_err(refusal)?.pop().unwrap_or_default();
     let shown = || ancestors.known.iter().chain(&page.executions);
     let ids: Vec<&str> = shown().map(|one| one.execution_id.as_str()).collect();
@@ -71,7 +65,7 @@ pub(super) async fn show(
     let body = html! {
         (heading(&summary, "tree"))
         section #tree data-live {
-            (branch(&id, &counts, &wanted, may(&access.caller, Action::Run)))
+            (branch(&id, &counts, &wanted, may(client.caller(), Action::Run)))
             (table.shown(&ancestors, &summary, &page.executions))
             @if page.executions.is_empty() && counts.total() > 0 { p.note { "No child matches." } }
             nav.paging aria-label="Pages of the children" {
@@ -81,7 +75,7 @@ pub(super) async fn show(
         }
     };
     let live = if is_open && wanted.cursor.is_empty() { Live::Often } else { Live::No };
-    Ok(layout::page(&Frame::new(format!("{id}: tree"), &access.caller, "Executions").live(live), &body))
+    Ok(layout::page(&Frame::new(format!("{id}: tree"), client.caller(), "Executions").live(live), &body))
 }
 
 fn path(id: &str) -> String {
@@ -93,11 +87,11 @@ fn after(status: &str, cursor: &str) -> String {
     if query.is_empty() { query } else { format!("?{query}") }
 }
 
-async fn ancestors(site: &Site, access: &Access, of: &proto::Summary) -> Result<Ancestors, tonic::Status> {
+async fn ancestors(client: &Client, of: &proto::Summary) -> Result<Ancestors, tonic::Status> {
     let (mut above, mut next) = (Ancestors::default(), of.parent.clone());
     for _ in 0..CHILD_DEPTH_MAX {
         let Some(id) = next else { break };
-        match site.summary(access, &id).await {
+        match client.summary(&id).await {
             Ok(parent) => {
                 next = parent.parent.clone();
                 above.known.push(parent);
@@ -154,24 +148,17 @@ impl Table<'_> {
     fn shown(&self, above: &Ancestors, own: &proto::Summary, below: &[proto::Summary]) -> Markup {
         let first = usize::from(above.deleted.is_some());
         let depth = first + above.known.len();
-        html! {
-            div.wide tabindex="0" role="region" aria-label="Family" {
-                table.tree {
-                    thead { tr {
-                        th scope="col" { "Execution" } th scope="col" { "Status" } th scope="col" { "Workflow" }
-                        th scope="col" { "Children" } th scope="col" { "Started" } th.number scope="col" { "Took" }
-                    } }
-                    tbody {
-                        @if let Some(deleted) = &above.deleted {
-                            tr { th scope="row" { (text(deleted)) } td.note colspan="5" { "deleted" } }
-                        }
-                        @for (number, one) in above.known.iter().enumerate() { (self.row(one, first + number, false)) }
-                        (self.row(own, depth, true))
-                        @for one in below { (self.row(one, depth + 1, false)) }
-                    }
-                }
+        let columns =
+            [Text("Execution"), Text("Status"), Text("Workflow"), Text("Children"), Text("Started"), Number("Took")];
+        let rows = html! {
+            @if let Some(deleted) = &above.deleted {
+                tr { th scope="row" { (text(deleted)) } td.note colspan="5" { "deleted" } }
             }
-        }
+            @for (number, one) in above.known.iter().enumerate() { (self.row(one, first + number, false)) }
+            (self.row(own, depth, true))
+            @for one in below { (self.row(one, depth + 1, false)) }
+        };
+        table("Family", Some("tree"), &columns, &rows)
     }
 
     fn row(&self, one: &proto::Summary, depth: usize, is_own: bool) -> Markup {

@@ -1,7 +1,5 @@
 //! Saved views: the names above the list of executions, and the forms that save and delete them.
 
-use axum::extract::State;
-use axum::response::{IntoResponse, Redirect};
 use cerebelum_worker::{Action, Caller};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -10,11 +8,8 @@ use super::layout::may;
 use super::parts::{escaped, text};
 use super::read::{Form, Path};
 use super::wanted::Wanted;
-use super::{Shown, Site};
-use crate::access::Access;
+use super::{Client, Shown, Verbs};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
-use crate::rest::asked;
 use crate::wording::matching;
 
 /// The longest name of a view, in letters, as the engine takes it.
@@ -59,18 +54,14 @@ fn link(view: &proto::View, here: &str) -> Markup {
         @match Wanted::of(view) {
             Some(wanted) => {
                 @let query = wanted.query(None);
-                a href={ "/executions?" (query) } title=(text_of(&title)) aria-current=[(query == here).then_some("page")] {
+                a href={ "/executions?" (query) } title=(text(&title)) aria-current=[(query == here).then_some("page")] {
                     (text(&view.name))
                 }
             }
             // Only programs can save such a filter, and only they can use it.
-            None => { span.note title=(text_of(&title)) { (text(&view.name)) " (not for pages)" } }
+            None => { span.note title=(text(&title)) { (text(&view.name)) " (not for pages)" } }
         }
     }
-}
-
-fn text_of(title: &str) -> String {
-    crate::wording::plain(title)
 }
 
 fn whose(view: &proto::View) -> String {
@@ -111,13 +102,12 @@ pub(super) struct NewView {
     wanted: Wanted,
 }
 
-pub(super) async fn save(State(site): State<Site>, access: Access, Form(new): Form<NewView>) -> Shown {
+pub(super) async fn save(client: Client, Form(new): Form<NewView>) -> Shown {
     let NewView { name, shared, wanted } = new;
     let columns: Vec<String> = wanted.columns().into_iter().map(str::to_owned).collect();
     let filter = Some(wanted.filter()?);
     let request = proto::SaveViewRequest { name, shared: shared.as_deref() == Some("true"), filter, columns };
-    site.service.save_view(asked(access, request)).await?;
-    Ok(Redirect::to(&format!("/executions?{}", wanted.query(None))).into_response())
+    client.change(Verbs::save_view, request, &format!("/executions?{}", wanted.query(None))).await
 }
 
 /// Whose view is deleted.
@@ -126,12 +116,6 @@ pub(super) struct Whose {
     shared: bool,
 }
 
-pub(super) async fn delete(
-    State(site): State<Site>,
-    access: Access,
-    Path(name): Path<String>,
-    Form(Whose { shared }): Form<Whose>,
-) -> Shown {
-    site.service.delete_view(asked(access, proto::DeleteViewRequest { name, shared })).await?;
-    Ok(Redirect::to("/executions").into_response())
+pub(super) async fn delete(client: Client, Path(name): Path<String>, Form(Whose { shared }): Form<Whose>) -> Shown {
+    client.change(Verbs::delete_view, proto::DeleteViewRequest { name, shared }, "/executions").await
 }

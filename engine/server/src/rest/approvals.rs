@@ -1,22 +1,18 @@
 //! Questions to people, and the answers.
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::body::Json;
+use super::ask::{Answer, Ask};
+use super::body::{Json, written};
 use super::problem::Problems;
-use super::query::{Parameters, Path};
-use super::{Problem, Shared, asked, json};
+use super::query::Path;
 use crate::Span;
-use crate::access::Access;
+use crate::client::Verbs;
 use crate::json::links::{CreatedLinkJson, LinksJson};
 use crate::json::shapes::{ApprovalsJson, DecidedJson};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
 
 /// An approval.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -65,102 +61,57 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, 
     params(("execution" = Option<String>, Query, description = "Only the questions of this execution"),
         ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query, description = "`next` of the page before")),
     responses((status = 200, body = ApprovalsJson), Problems))]
-pub(super) async fn list(
-    State(service): State<Shared>,
-    access: Access,
-    mut query: Parameters,
-) -> Result<Response, Problem> {
+pub(super) async fn list(mut ask: Ask) -> Answer {
     let request = proto::ApprovalsRequest {
-        execution_id: query.take("execution")?,
-        cursor: query.take("cursor")?,
-        limit: query.take("limit")?.unwrap_or_default(),
+        execution_id: ask.query.take("execution")?,
+        cursor: ask.query.take("cursor")?,
+        limit: ask.query.take("limit")?.unwrap_or_default(),
     };
-    query.end()?;
-    let page = service.approvals(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::approvals(&page)))
+    ask.show(Verbs::approvals, request).await
 }
 
 /// Answers a question with yes.
 #[utoipa::path(post, path = "/v1/approvals/{id}/approve", operation_id = "Approve", tag = "approvals",
     params(("id" = String, Path, description = "The question, or the execution if it asks only one")), request_body = Option<Approve>,
     responses((status = 200, body = DecidedJson), Problems))]
-pub(super) async fn approve(
-    State(service): State<Shared>,
-    access: Access,
-    Path(id): Path<String>,
-    query: Parameters,
-    Json(answer): Json<Option<Approve>>,
-) -> Result<Response, Problem> {
-    query.end()?;
+pub(super) async fn approve(ask: Ask, Path(id): Path<String>, Json(answer): Json<Option<Approve>>) -> Answer {
     let Approve { data, comment, by } = answer.unwrap_or_default();
-    let data = data.map(|data| data.get().to_owned()).unwrap_or_default();
-    let request = proto::ApproveRequest { id, data, comment, by: by.unwrap_or_default() };
-    let decided = service.approve(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::decided(&decided)))
+    let request = proto::ApproveRequest { id, data: written(data), comment, by: by.unwrap_or_default() };
+    ask.show(Verbs::approve, request).await
 }
 
 /// Answers a question with no.
 #[utoipa::path(post, path = "/v1/approvals/{id}/reject", operation_id = "Reject", tag = "approvals",
     params(("id" = String, Path, description = "The question, or the execution if it asks only one")), request_body = Option<Reject>,
     responses((status = 200, body = DecidedJson), Problems))]
-pub(super) async fn reject(
-    State(service): State<Shared>,
-    access: Access,
-    Path(id): Path<String>,
-    query: Parameters,
-    Json(answer): Json<Option<Reject>>,
-) -> Result<Response, Problem> {
-    query.end()?;
+pub(super) async fn reject(ask: Ask, Path(id): Path<String>, Json(answer): Json<Option<Reject>>) -> Answer {
     let Reject { reason, by } = answer.unwrap_or_default();
     let request = proto::RejectRequest { id, reason: reason.unwrap_or_default(), by: by.unwrap_or_default() };
-    let decided = service.reject(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::decided(&decided)))
+    ask.show(Verbs::reject, request).await
 }
 
 /// Makes a link with which one person answers a question once, without a token.
 #[utoipa::path(post, path = "/v1/approvals/{id}/links", operation_id = "CreateApprovalLink", tag = "approvals",
     params(("id" = String, Path, description = "The question, or the execution if it asks only one")), request_body = NewLink,
     responses((status = 200, body = CreatedLinkJson), Problems))]
-pub(super) async fn create_link(
-    State(service): State<Shared>,
-    access: Access,
-    Path(id): Path<String>,
-    query: Parameters,
-    Json(wish): Json<NewLink>,
-) -> Result<Response, Problem> {
-    query.end()?;
+pub(super) async fn create_link(ask: Ask, Path(id): Path<String>, Json(wish): Json<NewLink>) -> Answer {
     let NewLink { name, only, expires } = wish;
     let request = proto::CreateApprovalLinkRequest { id, name, only, expires_in_ms: expires.map(|span| span.ms) };
-    let created = service.create_approval_link(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::created_link(&created)))
+    ask.show(Verbs::create_approval_link, request).await
 }
 
 /// The links of a question, without their secrets.
 #[utoipa::path(get, path = "/v1/approvals/{id}/links", operation_id = "ApprovalLinks", tag = "approvals",
     params(("id" = String, Path, description = "The question, or the execution if it asks only one")),
     responses((status = 200, body = LinksJson), Problems))]
-pub(super) async fn links(
-    State(service): State<Shared>,
-    access: Access,
-    Path(id): Path<String>,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let all = service.approval_links(asked(access, proto::ApprovalLinksRequest { id })).await?.into_inner();
-    Ok(json(crate::json::links(&all)))
+pub(super) async fn links(ask: Ask, Path(id): Path<String>) -> Answer {
+    ask.show(Verbs::approval_links, proto::ApprovalLinksRequest { id }).await
 }
 
 /// Revokes a link.
 #[utoipa::path(delete, path = "/v1/approvals/{id}/links/{link}", operation_id = "RevokeApprovalLink", tag = "approvals",
     params(("id" = String, Path, description = "The question, or the execution if it asks only one"), ("link" = String, Path)),
     responses((status = 204, description = "It is revoked"), Problems))]
-pub(super) async fn revoke_link(
-    State(service): State<Shared>,
-    access: Access,
-    Path((id, link_id)): Path<(String, String)>,
-    query: Parameters,
-) -> Result<StatusCode, Problem> {
-    query.end()?;
-    service.revoke_approval_link(asked(access, proto::RevokeApprovalLinkRequest { id, link_id })).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(super) async fn revoke_link(ask: Ask, Path((id, link_id)): Path<(String, String)>) -> Answer {
+    ask.done(Verbs::revoke_approval_link, proto::RevokeApprovalLinkRequest { id, link_id }).await
 }

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use tonic::{Code, Status};
 
 use super::Problem;
@@ -39,6 +40,11 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 /// Reads JSON.
 pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(text).map_err(|e| Problem::invalid(format!("the body cannot be read: {e}")))
+}
+
+/// JSON as it was written, or nothing if it was left out.
+pub(crate) fn written(json: Option<Box<RawValue>>) -> String {
+    json.map(|json| json.get().to_owned()).unwrap_or_default()
 }
 
 /// Reads an object, or `null` for an empty one, whose names are there once each. Otherwise the last of them would count,

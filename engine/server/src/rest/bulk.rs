@@ -1,20 +1,17 @@
 //! Bulk jobs: one operation on every execution that matches a filter.
 
-use axum::extract::State;
-use axum::response::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::body::Json;
+use super::ask::{Answer, Ask};
+use super::body::{Json, written};
 use super::filter::{FilterParameters, WishedFilter};
 use super::problem::Problems;
-use super::query::{Parameters, Path};
-use super::{Problem, Shared, asked, json};
-use crate::access::Access;
+use super::query::Path;
+use crate::client::Verbs;
 use crate::json::bulk::{BulkDetailJson, BulkJobJson, BulkJobsJson, CountJson};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
 
 /// A wish for a bulk job.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -51,33 +48,18 @@ struct WishedSignal {
     params(FilterParameters,
         ("up_to" = Option<u64>, Query, description = "Counting stops here; at 1,000,000 if it is left out or larger")),
     responses((status = 200, body = CountJson), Problems))]
-pub(super) async fn count(
-    State(service): State<Shared>,
-    access: Access,
-    mut query: Parameters,
-) -> Result<Response, Problem> {
-    let filter = query.take_filter()?;
-    let up_to = query.take("up_to")?;
-    query.end()?;
+pub(super) async fn count(mut ask: Ask) -> Answer {
+    let filter = ask.query.take_filter()?;
+    let up_to = ask.query.take("up_to")?;
     let request = proto::CountRequest { filter: Some(filter), up_to };
-    let counted = service.count(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::count(counted)))
+    ask.show(Verbs::count, request).await
 }
 
 /// Creates a bulk job, which engines carry out in the background.
 #[utoipa::path(post, path = "/v1/bulk", operation_id = "StartBulk", tag = "bulk", request_body = StartBulk,
     responses((status = 200, body = BulkJobJson), Problems))]
-pub(super) async fn start(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-    Json(wish): Json<StartBulk>,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let signal = wish.signal.map(|WishedSignal { name, data }| {
-        let data = data.map(|data| data.get().to_owned()).unwrap_or_default();
-        proto::BulkSignal { name, data }
-    });
+pub(super) async fn start(ask: Ask, Json(wish): Json<StartBulk>) -> Answer {
+    let signal = wish.signal.map(|WishedSignal { name, data }| proto::BulkSignal { name, data: written(data) });
     let request = proto::StartBulkRequest {
         bulk_id: wish.id,
         operation: wish.operation,
@@ -86,47 +68,26 @@ pub(super) async fn start(
         signal,
         force: wish.force,
     };
-    let job = service.start_bulk(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::bulk_job(&job)))
+    ask.show(Verbs::start_bulk, request).await
 }
 
 /// The bulk jobs of the tenant, the newest first: those that have not ended, and the last 100 that have.
 #[utoipa::path(get, path = "/v1/bulk", operation_id = "BulkJobs", tag = "bulk",
     responses((status = 200, body = BulkJobsJson), Problems))]
-pub(super) async fn list(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let all = service.bulk_jobs(asked(access, proto::BulkJobsRequest {})).await?.into_inner();
-    Ok(json(crate::json::bulk_jobs(&all)))
+pub(super) async fn list(ask: Ask) -> Answer {
+    ask.show(Verbs::bulk_jobs, proto::BulkJobsRequest {}).await
 }
 
 /// A bulk job, and the executions on which it could not carry out its operation.
 #[utoipa::path(get, path = "/v1/bulk/{id}", operation_id = "ShowBulk", tag = "bulk", params(("id" = String, Path)),
     responses((status = 200, body = BulkDetailJson), Problems))]
-pub(super) async fn show(
-    State(service): State<Shared>,
-    access: Access,
-    Path(bulk_id): Path<String>,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let detail = service.show_bulk(asked(access, proto::ShowBulkRequest { bulk_id })).await?.into_inner();
-    Ok(json(crate::json::bulk_detail(&detail)))
+pub(super) async fn show(ask: Ask, Path(bulk_id): Path<String>) -> Answer {
+    ask.show(Verbs::show_bulk, proto::ShowBulkRequest { bulk_id }).await
 }
 
 /// Stops a bulk job. What it has done stays done.
 #[utoipa::path(post, path = "/v1/bulk/{id}/stop", operation_id = "StopBulk", tag = "bulk", params(("id" = String, Path)),
     responses((status = 200, body = BulkJobJson), Problems))]
-pub(super) async fn stop(
-    State(service): State<Shared>,
-    access: Access,
-    Path(bulk_id): Path<String>,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let job = service.stop_bulk(asked(access, proto::StopBulkRequest { bulk_id })).await?.into_inner();
-    Ok(json(crate::json::bulk_job(&job)))
+pub(super) async fn stop(ask: Ask, Path(bulk_id): Path<String>) -> Answer {
+    ask.show(Verbs::stop_bulk, proto::StopBulkRequest { bulk_id }).await
 }

@@ -5,10 +5,9 @@ use std::convert::Infallible;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
 use cerebelum_worker::ApiError;
 use futures::StreamExt;
 use serde::Deserialize;
@@ -18,18 +17,18 @@ use tokio_util::io::StreamReader;
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
-use super::body::{JSON_BYTES_MAX, Json, each_once, needs_type, parse, pieces};
+use super::ask::{Answer, Ask, in_json};
+use super::body::{JSON_BYTES_MAX, Json, each_once, needs_type, parse, pieces, written};
 use super::filter::FilterParameters;
 use super::lines::{NDJSON, at_once, lines};
-use super::problem::Problems;
-use super::query::{Parameters, Path};
-use super::{Problem, Shared, asked, json};
-use crate::access::Access;
+use super::problem::{Problem, Problems};
+use super::query::Path;
+use crate::client::Verbs;
 use crate::convert::refusal;
+use crate::json;
 use crate::json::shapes::{EventJson, ExecutionsJson, LogJson, ResultJson, StatusJson, SummaryJson};
 use crate::kinds::too_large;
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
 use crate::proto::start_many_response::result::Result::{Refused, Started};
 use crate::span::Span;
 
@@ -62,7 +61,7 @@ impl From<Start> for proto::StartRequest {
         let attributes = from.attributes.into_iter();
         Self {
             workflow: from.workflow,
-            input: from.input.map(|input| input.get().to_owned()).unwrap_or_default(),
+            input: written(from.input),
             execution_id: from.id,
             attributes: attributes.map(|(name, value)| (name, value.get().to_owned())).collect(),
             delay_ms: from.delay.map_or(0, |delay| delay.ms),
@@ -75,19 +74,15 @@ impl From<Start> for proto::StartRequest {
 #[utoipa::path(post, path = "/v1/executions", operation_id = "Start", tag = "executions", request_body = Start,
     params(("wait" = Option<String>, Query, description = "Answer when the execution has ended, or after this time of at most 60 s, with what `GET /v1/executions/{id}` answers")),
     responses((status = 200, body = SummaryJson), Problems))]
-pub(super) async fn start(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-    Json(wish): Json<Start>,
-) -> Result<Response, Problem> {
-    let wait: Option<Span> = query.only("wait")?;
-    let started = service.start(asked(access.clone(), wish.into())).await?.into_inner();
-    let Some(wait) = wait else { return Ok(json(crate::json::summary(&started))) };
+pub(super) async fn start(mut ask: Ask, Json(wish): Json<Start>) -> Answer {
+    let wait: Option<Span> = ask.query.take("wait")?;
+    let client = ask.end()?;
+    let started = client.ask(Verbs::start, wish.into()).await?;
+    let Some(wait) = wait else { return Ok(in_json(json::of(&started))) };
     let request = proto::WaitRequest { execution_id: started.execution_id.clone(), timeout_ms: Some(wait.ms) };
     // The execution has started, whatever becomes of the wait.
-    let waited = service.wait(asked(access, request)).await;
-    Ok(json(waited.map_or_else(|_| crate::json::summary(&started), |now| crate::json::status(now.get_ref()))))
+    let waited = client.ask(Verbs::wait, request).await;
+    Ok(in_json(waited.map_or_else(|_| json::of(&started), |now| json::of(&now))))
 }
 
 /// Starts many executions: one start a line, one answer a line, in the same order. A start that is refused is answered
@@ -95,14 +90,8 @@ pub(super) async fn start(
 #[utoipa::path(post, path = "/v1/starts", operation_id = "StartMany", tag = "executions",
     request_body(content = String, content_type = "application/x-ndjson", description = "A start a line"),
     responses((status = 200, body = String, content_type = "application/x-ndjson", description = "A summary or a problem a line"), Problems))]
-pub(super) async fn start_many(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    query.end()?;
+pub(super) async fn start_many(ask: Ask, headers: HeaderMap, body: Body) -> Answer {
+    let client = ask.end()?;
     needs_type(&headers, &[NDJSON])?;
     // The codec has only errors of its own kind: the reason for which the body ended is kept beside.
     let bytes = StreamReader::new(pieces(body).map(|piece| piece.map_err(std::io::Error::other)));
@@ -114,10 +103,10 @@ pub(super) async fn start_many(
         }
         Err(broken) => Err(broken_line(broken)),
     });
-    let results = service.start_all(&access, wishes).await?;
+    let results = client.service.start_all(&client.access, wishes).await?;
     let texts = results.into_iter().filter_map(|result| result.result).map(|result| {
         let line = match result {
-            Started(summary) => crate::json::summary(&summary),
+            Started(summary) => json::of(&summary),
             Refused(why) => Problem::from(Status::new(why.code.into(), why.message)).line(),
         };
         Ok::<_, Infallible>(line + "\n")
@@ -144,46 +133,27 @@ fn broken_line(broken: LinesCodecError) -> Status {
         ("limit" = Option<u32>, Query, description = "At most 1000; 100 if it is left out"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before")),
     responses((status = 200, body = ExecutionsJson), Problems))]
-pub(super) async fn list(
-    State(service): State<Shared>,
-    access: Access,
-    mut query: Parameters,
-) -> Result<Response, Problem> {
-    let (cursor, limit) = (query.take("cursor")?, query.take("limit")?.unwrap_or_default());
-    let request = proto::ListRequest { cursor, limit, ..query.take_filter()?.list() };
-    query.end()?;
-    let page = service.list(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::executions(&page)))
+pub(super) async fn list(mut ask: Ask) -> Answer {
+    let (cursor, limit) = (ask.query.take("cursor")?, ask.query.take("limit")?.unwrap_or_default());
+    let request = proto::ListRequest { cursor, limit, ..ask.query.take_filter()?.list() };
+    ask.show(Verbs::list, request).await
 }
 
 /// An execution, with its steps and what it waits for.
 #[utoipa::path(get, path = "/v1/executions/{id}", operation_id = "Status", tag = "executions", params(("id" = String, Path)),
     responses((status = 200, body = StatusJson), Problems))]
-pub(super) async fn status(
-    State(service): State<Shared>,
-    access: Access,
-    Path(execution_id): Path<String>,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let status = service.status(asked(access, proto::StatusRequest { execution_id })).await?.into_inner();
-    Ok(json(crate::json::status(&status)))
+pub(super) async fn status(ask: Ask, Path(execution_id): Path<String>) -> Answer {
+    ask.show(Verbs::status, proto::StatusRequest { execution_id }).await
 }
 
 /// Waits for the end of an execution and says how it ended. After the time the answer has the status of now.
 #[utoipa::path(get, path = "/v1/executions/{id}/result", operation_id = "Wait", tag = "executions",
     params(("id" = String, Path), ("wait" = Option<String>, Query, description = "A duration of at most 60 s; none if it is left out")),
     responses((status = 200, body = ResultJson), Problems))]
-pub(super) async fn result(
-    State(service): State<Shared>,
-    access: Access,
-    Path(execution_id): Path<String>,
-    mut query: Parameters,
-) -> Result<Response, Problem> {
-    let timeout_ms = Some(query.take("wait")?.map_or(0, |wait: Span| wait.ms));
-    query.end()?;
-    let status = service.wait(asked(access, proto::WaitRequest { execution_id, timeout_ms })).await?.into_inner();
-    Ok(json(crate::json::result(&status)))
+pub(super) async fn result(mut ask: Ask, Path(execution_id): Path<String>) -> Answer {
+    let timeout_ms = Some(ask.query.take("wait")?.map_or(0, |wait: Span| wait.ms));
+    let status = ask.end()?.ask(Verbs::wait, proto::WaitRequest { execution_id, timeout_ms }).await?;
+    Ok(in_json(json::result(&status)))
 }
 
 /// Server-sent events: the execution now, and after every change until it has ended. A client that comes back with the
@@ -191,15 +161,8 @@ pub(super) async fn result(
 #[utoipa::path(get, path = "/v1/executions/{id}/events", operation_id = "Watch", tag = "executions",
     params(("id" = String, Path), ("last-event-id" = Option<String>, Header)),
     responses((status = 200, body = String, content_type = "text/event-stream"), (status = 204, description = "It has ended, and the client knows"), Problems))]
-pub(super) async fn events(
-    State(service): State<Shared>,
-    access: Access,
-    Path(execution_id): Path<String>,
-    query: Parameters,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let mut answers = service.watch(asked(access, proto::WatchRequest { execution_id })).await?.into_inner();
+pub(super) async fn events(ask: Ask, Path(execution_id): Path<String>, headers: HeaderMap) -> Answer {
+    let mut answers = ask.end()?.ask(Verbs::watch, proto::WatchRequest { execution_id }).await?;
     let (first, leaving) = (answers.next().await.transpose()?, answers.leaving());
     let known = headers.get("last-event-id").map(|id| id.as_bytes());
     let summary = first.as_ref().and_then(|status| status.summary.as_ref());
@@ -211,7 +174,7 @@ pub(super) async fn events(
         Ok::<_, Infallible>(match answer {
             Ok(status) => {
                 let id = status.summary.as_ref().map(version).unwrap_or_default();
-                Event::default().event("status").id(id).data(crate::json::status(&status))
+                Event::default().event("status").id(id).data(json::of(&status))
             }
             Err(refused) => Event::default().event("problem").data(Problem::from(refused).line()),
         })
@@ -230,28 +193,21 @@ fn version(of: &proto::Summary) -> String {
         ("after" = Option<u64>, Query, description = "Only events after this position"),
         ("follow" = Option<bool>, Query, description = "Go on with future events until the execution has ended")),
     responses((status = 200, body = EventJson, content_type = "application/x-ndjson"), Problems))]
-pub(super) async fn history(
-    State(service): State<Shared>,
-    access: Access,
-    Path(execution_id): Path<String>,
-    mut query: Parameters,
-) -> Result<Response, Problem> {
+pub(super) async fn history(mut ask: Ask, Path(execution_id): Path<String>) -> Answer {
     let request = proto::HistoryRequest {
         execution_id,
-        run: query.take("run")?,
-        after: query.take("after")?.unwrap_or_default(),
-        follow: query.take("follow")?.unwrap_or_default(),
+        run: ask.query.take("run")?,
+        after: ask.query.take("after")?.unwrap_or_default(),
+        follow: ask.query.take("follow")?.unwrap_or_default(),
     };
-    query.end()?;
-    let follow = request.follow;
+    let (client, follow) = (ask.end()?, request.follow);
     if follow {
-        let engine = service.engine.of(&access.caller);
-        engine.exists(&request.execution_id).await.map_err(refusal)?;
+        client.engine().exists(&request.execution_id).await.map_err(refusal)?;
     }
-    let answers = service.history(asked(access, request)).await?.into_inner();
+    let answers = client.ask(Verbs::history, request).await?;
     match follow {
-        true => Ok(at_once(answers, crate::json::event)),
-        false => lines(answers, crate::json::event).await,
+        true => Ok(at_once(answers)),
+        false => lines(answers).await,
     }
 }
 
@@ -260,19 +216,11 @@ pub(super) async fn history(
     params(("id" = String, Path), ("after" = Option<i64>, Query, description = "Only lines after this `seq`"),
         ("follow" = Option<bool>, Query, description = "Go on with future lines until the execution has ended")),
     responses((status = 200, body = LogJson, content_type = "application/x-ndjson"), Problems))]
-pub(super) async fn logs(
-    State(service): State<Shared>,
-    access: Access,
-    Path(execution_id): Path<String>,
-    mut query: Parameters,
-) -> Result<Response, Problem> {
-    let (after, follow) = (query.take("after")?.unwrap_or_default(), query.take("follow")?.unwrap_or_default());
-    query.end()?;
-    let engine = service.engine.of(&access.caller);
-    engine.exists(&execution_id).await.map_err(refusal)?;
-    let request = proto::LogsRequest { execution_id, after, follow };
-    let answers = service.logs(asked(access, request)).await?.into_inner();
-    Ok(at_once(answers, |line| crate::json::log_line(line, None)))
+pub(super) async fn logs(mut ask: Ask, Path(execution_id): Path<String>) -> Answer {
+    let (after, follow) = (ask.query.take("after")?.unwrap_or_default(), ask.query.take("follow")?.unwrap_or_default());
+    let client = ask.end()?;
+    client.engine().exists(&execution_id).await.map_err(refusal)?;
+    Ok(at_once(client.ask(Verbs::logs, proto::LogsRequest { execution_id, after, follow }).await?))
 }
 
 /// Sends a signal; the body is its data.
@@ -280,75 +228,46 @@ pub(super) async fn logs(
     params(("id" = String, Path), ("name" = String, Path)), request_body = Option<serde_json::Value>,
     responses((status = 204, description = "The signal will be delivered"), Problems))]
 pub(super) async fn signal(
-    State(service): State<Shared>,
-    access: Access,
+    ask: Ask,
     Path((execution_id, name)): Path<(String, String)>,
-    query: Parameters,
     Json(data): Json<Option<Box<RawValue>>>,
-) -> Result<StatusCode, Problem> {
-    query.end()?;
-    let request =
-        proto::SignalRequest { execution_id, name, data: data.map(|data| data.get().to_owned()).unwrap_or_default() };
-    service.signal(asked(access, request)).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Answer {
+    ask.done(Verbs::signal, proto::SignalRequest { execution_id, name, data: written(data) }).await
 }
 
-macro_rules! steer {
-    ($(#[$doc:meta])* $verb:ident, $path:literal, $id:literal, $request:ident) => {
-        $(#[$doc])*
-        #[utoipa::path(post, path = $path, operation_id = $id, tag = "executions", params(("id" = String, Path)),
-            responses((status = 204, description = "The request is recorded"), Problems))]
-        pub(super) async fn $verb(
-            State(service): State<Shared>,
-            access: Access,
-            Path(execution_id): Path<String>,
-            query: Parameters,
-        ) -> Result<StatusCode, Problem> {
-            query.end()?;
-            service.$verb(asked(access, proto::$request { execution_id })).await?;
-            Ok(StatusCode::NO_CONTENT)
-        }
-    };
+/// Cancels an execution: its compensations run.
+#[utoipa::path(post, path = "/v1/executions/{id}/cancel", operation_id = "Cancel", tag = "executions", params(("id" = String, Path)),
+    responses((status = 204, description = "The request is recorded"), Problems))]
+pub(super) async fn cancel(ask: Ask, Path(execution_id): Path<String>) -> Answer {
+    ask.done(Verbs::cancel, proto::CancelRequest { execution_id }).await
 }
 
-steer!(
-    /// Cancels an execution: its compensations run.
-    cancel, "/v1/executions/{id}/cancel", "Cancel", CancelRequest
-);
-steer!(
-    /// Terminates an execution at once: nothing more of it runs.
-    terminate, "/v1/executions/{id}/terminate", "Terminate", TerminateRequest
-);
-steer!(
-    /// Pauses an execution until it is resumed.
-    pause, "/v1/executions/{id}/pause", "Pause", PauseRequest
-);
+/// Terminates an execution at once: nothing more of it runs.
+#[utoipa::path(post, path = "/v1/executions/{id}/terminate", operation_id = "Terminate", tag = "executions", params(("id" = String, Path)),
+    responses((status = 204, description = "The request is recorded"), Problems))]
+pub(super) async fn terminate(ask: Ask, Path(execution_id): Path<String>) -> Answer {
+    ask.done(Verbs::terminate, proto::TerminateRequest { execution_id }).await
+}
+
+/// Pauses an execution until it is resumed.
+#[utoipa::path(post, path = "/v1/executions/{id}/pause", operation_id = "Pause", tag = "executions", params(("id" = String, Path)),
+    responses((status = 204, description = "The request is recorded"), Problems))]
+pub(super) async fn pause(ask: Ask, Path(execution_id): Path<String>) -> Answer {
+    ask.done(Verbs::pause, proto::PauseRequest { execution_id }).await
+}
 
 /// Resumes an execution that was paused or parked, or that has failed.
 #[utoipa::path(post, path = "/v1/executions/{id}/resume", operation_id = "Resume", tag = "executions",
     params(("id" = String, Path), ("force" = Option<bool>, Query, description = "Also if its history does not fit its component")),
     responses((status = 204, description = "The request is recorded"), Problems))]
-pub(super) async fn resume(
-    State(service): State<Shared>,
-    access: Access,
-    Path(execution_id): Path<String>,
-    query: Parameters,
-) -> Result<StatusCode, Problem> {
-    let force = query.only("force")?.unwrap_or_default();
-    service.resume(asked(access, proto::ResumeRequest { execution_id, force })).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(super) async fn resume(mut ask: Ask, Path(execution_id): Path<String>) -> Answer {
+    let force = ask.query.take("force")?.unwrap_or_default();
+    ask.done(Verbs::resume, proto::ResumeRequest { execution_id, force }).await
 }
 
 /// Deletes an execution that has ended, with its history and logs.
 #[utoipa::path(delete, path = "/v1/executions/{id}", operation_id = "Delete", tag = "executions", params(("id" = String, Path)),
     responses((status = 204, description = "It is deleted"), Problems))]
-pub(super) async fn delete(
-    State(service): State<Shared>,
-    access: Access,
-    Path(execution_id): Path<String>,
-    query: Parameters,
-) -> Result<StatusCode, Problem> {
-    query.end()?;
-    service.delete(asked(access, proto::DeleteRequest { execution_id })).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(super) async fn delete(ask: Ask, Path(execution_id): Path<String>) -> Answer {
+    ask.done(Verbs::delete, proto::DeleteRequest { execution_id }).await
 }

@@ -64,14 +64,8 @@ impl Parameters {
         Ok(taken)
     }
 
-    /// Takes the only parameter that there may be.
-    pub(crate) fn only<T: FromStr<Err: Display>>(mut self, name: &str) -> Result<Option<T>, Problem> {
-        let value = self.take(name)?;
-        self.end().map(|()| value)
-    }
-
     /// Refuses the parameters that are left.
-    pub(crate) fn end(self) -> Result<(), Problem> {
+    pub(crate) fn end(&self) -> Result<(), Problem> {
         match self.0.first() {
             Some((name, _)) => {
                 Err(Problem::invalid(format!("parameter `{}` is unknown here, or there twice", name.escape_debug())))

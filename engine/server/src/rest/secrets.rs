@@ -1,19 +1,15 @@
 //! Secrets of tenants.
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::ask::{Answer, Ask};
 use super::body::Json;
 use super::problem::Problems;
-use super::query::{Parameters, Path};
-use super::{Problem, Shared, asked, json};
-use crate::access::Access;
+use super::query::Path;
+use crate::client::Verbs;
 use crate::json::tenants::{RotatedJson, SecretJson, SecretsJson};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
 
 /// A secret to be set.
 #[derive(Deserialize, ToSchema)]
@@ -33,31 +29,19 @@ pub(super) struct NewSecret {
 /// Sets a secret, which requests of steps may contain as `{{secret:NAME}}` if they go to one of its hosts.
 #[utoipa::path(post, path = "/v1/secrets", operation_id = "SetSecret", tag = "secrets", request_body = NewSecret,
     responses((status = 200, body = SecretJson), Problems))]
-pub(super) async fn set(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-    Json(wish): Json<NewSecret>,
-) -> Result<Response, Problem> {
-    query.end()?;
+pub(super) async fn set(ask: Ask, Json(wish): Json<NewSecret>) -> Answer {
     let NewSecret { tenant, name, value, hosts } = wish;
     let request = proto::SetSecretRequest { tenant, name, value, hosts };
-    let secret = service.set_secret(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::secret(&secret)))
+    ask.show(Verbs::set_secret, request).await
 }
 
 /// The secrets of a tenant without their values, by name.
 #[utoipa::path(get, path = "/v1/secrets", operation_id = "Secrets", tag = "secrets",
     params(("tenant" = Option<String>, Query, description = "The caller's own if it is left out")),
     responses((status = 200, body = SecretsJson), Problems))]
-pub(super) async fn list(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    let tenant = query.only("tenant")?;
-    let all = service.secrets(asked(access, proto::SecretsRequest { tenant })).await?.into_inner();
-    Ok(json(crate::json::secrets(&all)))
+pub(super) async fn list(mut ask: Ask) -> Answer {
+    let tenant = ask.query.take("tenant")?;
+    ask.show(Verbs::secrets, proto::SecretsRequest { tenant }).await
 }
 
 /// Deletes a secret.
@@ -65,28 +49,16 @@ pub(super) async fn list(
     params(("name" = String, Path),
         ("tenant" = Option<String>, Query, description = "The caller's own if it is left out")),
     responses((status = 204, description = "It is deleted"), Problems))]
-pub(super) async fn delete(
-    State(service): State<Shared>,
-    access: Access,
-    Path(name): Path<String>,
-    query: Parameters,
-) -> Result<StatusCode, Problem> {
-    let tenant = query.only("tenant")?;
-    service.delete_secret(asked(access, proto::DeleteSecretRequest { tenant, name })).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(super) async fn delete(mut ask: Ask, Path(name): Path<String>) -> Answer {
+    let tenant = ask.query.take("tenant")?;
+    ask.done(Verbs::delete_secret, proto::DeleteSecretRequest { tenant, name }).await
 }
 
 /// Seals all secrets of a tenant with a new key, and that with the first of the engine's keys.
 #[utoipa::path(post, path = "/v1/secrets/rotate-key", operation_id = "RotateSecretsKey", tag = "secrets",
     params(("tenant" = Option<String>, Query, description = "The caller's own if it is left out")),
     responses((status = 200, body = RotatedJson), Problems))]
-pub(super) async fn rotate_key(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    let tenant = query.only("tenant")?;
-    let request = asked(access, proto::RotateSecretsKeyRequest { tenant });
-    let rotated = service.rotate_secrets_key(request).await?.into_inner();
-    Ok(json(crate::json::rotated(rotated)))
+pub(super) async fn rotate_key(mut ask: Ask) -> Answer {
+    let tenant = ask.query.take("tenant")?;
+    ask.show(Verbs::rotate_secrets_key, proto::RotateSecretsKeyRequest { tenant }).await
 }

@@ -2,22 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::ask::{Answer, Ask};
 use super::body::Json;
 use super::problem::Problems;
-use super::query::{Parameters, Path};
-use super::{Problem, Shared, asked, json};
-use crate::access::Access;
+use super::query::Path;
+use crate::client::Verbs;
 use crate::json::tenants::{
     AuditJson, CallerJson, NodesJson, TenantDetailJson, TenantJson, TenantsJson, TokenJson, TokensJson,
 };
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
 use crate::span::Span;
 
 /// A token to be made.
@@ -45,115 +41,64 @@ pub(super) struct NewTenant {
 /// The caller of this request.
 #[utoipa::path(get, path = "/v1/caller", operation_id = "WhoAmI", tag = "tenants",
     responses((status = 200, body = CallerJson), Problems))]
-pub(super) async fn who_am_i(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let caller = service.who_am_i(asked(access, proto::WhoAmIRequest {})).await?.into_inner();
-    Ok(json(crate::json::caller(&caller)))
+pub(super) async fn who_am_i(ask: Ask) -> Answer {
+    ask.show(Verbs::who_am_i, proto::WhoAmIRequest {}).await
 }
 
 /// Makes a token. Its secret is in this answer and nowhere else.
 #[utoipa::path(post, path = "/v1/tokens", operation_id = "CreateToken", tag = "tenants", request_body = NewToken,
     responses((status = 200, body = TokenJson), Problems))]
-pub(super) async fn create_token(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-    Json(wish): Json<NewToken>,
-) -> Result<Response, Problem> {
-    query.end()?;
+pub(super) async fn create_token(ask: Ask, Json(wish): Json<NewToken>) -> Answer {
     let NewToken { tenant, role, name, expires } = wish;
     let request = proto::CreateTokenRequest { tenant, role, name, expires_in_ms: expires.map(|span| span.ms) };
-    let created = service.create_token(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::created_token(&created)))
+    ask.show(Verbs::create_token, request).await
 }
 
 /// The tokens of a tenant, without their secrets.
 #[utoipa::path(get, path = "/v1/tokens", operation_id = "Tokens", tag = "tenants",
     params(("tenant" = Option<String>, Query, description = "The caller's own if it is left out")),
     responses((status = 200, body = TokensJson), Problems))]
-pub(super) async fn tokens(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    let tenant = query.only("tenant")?;
-    let all = service.tokens(asked(access, proto::TokensRequest { tenant })).await?.into_inner();
-    Ok(json(crate::json::tokens(&all)))
+pub(super) async fn tokens(mut ask: Ask) -> Answer {
+    let tenant = ask.query.take("tenant")?;
+    ask.show(Verbs::tokens, proto::TokensRequest { tenant }).await
 }
 
 /// Revokes a token.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", operation_id = "RevokeToken", tag = "tenants",
     params(("id" = String, Path), ("tenant" = Option<String>, Query, description = "The caller's own if it is left out")),
     responses((status = 204, description = "It is revoked"), Problems))]
-pub(super) async fn revoke_token(
-    State(service): State<Shared>,
-    access: Access,
-    Path(id): Path<String>,
-    query: Parameters,
-) -> Result<StatusCode, Problem> {
-    let tenant = query.only("tenant")?;
-    service.revoke_token(asked(access, proto::RevokeTokenRequest { id, tenant })).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(super) async fn revoke_token(mut ask: Ask, Path(id): Path<String>) -> Answer {
+    let tenant = ask.query.take("tenant")?;
+    ask.done(Verbs::revoke_token, proto::RevokeTokenRequest { id, tenant }).await
 }
 
 /// Makes a tenant.
 #[utoipa::path(post, path = "/v1/tenants", operation_id = "CreateTenant", tag = "tenants", request_body = NewTenant,
     responses((status = 200, body = TenantJson), Problems))]
-pub(super) async fn create(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-    Json(NewTenant { name }): Json<NewTenant>,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let tenant = service.create_tenant(asked(access, proto::CreateTenantRequest { name })).await?.into_inner();
-    Ok(json(crate::json::tenant(&tenant)))
+pub(super) async fn create(ask: Ask, Json(NewTenant { name }): Json<NewTenant>) -> Answer {
+    ask.show(Verbs::create_tenant, proto::CreateTenantRequest { name }).await
 }
 
 /// All tenants.
 #[utoipa::path(get, path = "/v1/tenants", operation_id = "Tenants", tag = "tenants",
     responses((status = 200, body = TenantsJson), Problems))]
-pub(super) async fn list(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let all = service.tenants(asked(access, proto::TenantsRequest {})).await?.into_inner();
-    Ok(json(crate::json::tenants(&all)))
+pub(super) async fn list(ask: Ask) -> Answer {
+    ask.show(Verbs::tenants, proto::TenantsRequest {}).await
 }
 
 /// A tenant with its quotas, and what it uses of them.
 #[utoipa::path(get, path = "/v1/tenants/{name}", operation_id = "ShowTenant", tag = "tenants",
     params(("name" = String, Path)), responses((status = 200, body = TenantDetailJson), Problems))]
-pub(super) async fn show(
-    State(service): State<Shared>,
-    access: Access,
-    Path(name): Path<String>,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let detail = service.show_tenant(asked(access, proto::ShowTenantRequest { name })).await?.into_inner();
-    Ok(json(crate::json::tenant_detail(&detail)))
+pub(super) async fn show(ask: Ask, Path(name): Path<String>) -> Answer {
+    ask.show(Verbs::show_tenant, proto::ShowTenantRequest { name }).await
 }
 
 /// Deletes a suspended tenant with all that it has: executions, components, tokens and audit. It is listed until nothing is
 /// left of it.
 #[utoipa::path(delete, path = "/v1/tenants/{name}", operation_id = "DeleteTenant", tag = "tenants",
     params(("name" = String, Path)), responses((status = 200, body = TenantJson), Problems))]
-pub(super) async fn delete(
-    State(service): State<Shared>,
-    access: Access,
-    Path(name): Path<String>,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let tenant = service.delete_tenant(asked(access, proto::DeleteTenantRequest { name })).await?.into_inner();
-    Ok(json(crate::json::tenant(&tenant)))
+pub(super) async fn delete(ask: Ask, Path(name): Path<String>) -> Answer {
+    ask.show(Verbs::delete_tenant, proto::DeleteTenantRequest { name }).await
 }
 
 /// Sets quotas of a tenant, such as `{"open-executions": 1000}`; `null` returns to the default.
@@ -161,16 +106,12 @@ pub(super) async fn delete(
     params(("name" = String, Path)), request_body = HashMap<String, Option<u64>>,
     responses((status = 200, body = TenantDetailJson), Problems))]
 pub(super) async fn set_quotas(
-    State(service): State<Shared>,
-    access: Access,
+    ask: Ask,
     Path(name): Path<String>,
-    query: Parameters,
     Json(changes): Json<BTreeMap<String, Option<u64>>>,
-) -> Result<Response, Problem> {
-    query.end()?;
+) -> Answer {
     let changes = changes.into_iter().map(|(name, max)| proto::set_quotas_request::Change { name, max }).collect();
-    let detail = service.set_quotas(asked(access, proto::SetQuotasRequest { name, changes })).await?.into_inner();
-    Ok(json(crate::json::tenant_detail(&detail)))
+    ask.show(Verbs::set_quotas, proto::SetQuotasRequest { name, changes }).await
 }
 
 /// Sets the hosts that requests of a tenant's steps may reach, such as `["api.example.com"]`; `null` returns to what the
@@ -178,32 +119,18 @@ pub(super) async fn set_quotas(
 #[utoipa::path(post, path = "/v1/tenants/{name}/hosts", operation_id = "SetHosts", tag = "tenants",
     params(("name" = String, Path)), request_body = Option<Vec<String>>,
     responses((status = 200, body = TenantDetailJson), Problems))]
-pub(super) async fn set_hosts(
-    State(service): State<Shared>,
-    access: Access,
-    Path(name): Path<String>,
-    query: Parameters,
-    Json(hosts): Json<Option<Vec<String>>>,
-) -> Result<Response, Problem> {
-    query.end()?;
+pub(super) async fn set_hosts(ask: Ask, Path(name): Path<String>, Json(hosts): Json<Option<Vec<String>>>) -> Answer {
     let hosts = hosts.map(|hosts| proto::Hosts { hosts });
-    let detail = service.set_hosts(asked(access, proto::SetHostsRequest { name, hosts })).await?.into_inner();
-    Ok(json(crate::json::tenant_detail(&detail)))
+    ask.show(Verbs::set_hosts, proto::SetHostsRequest { name, hosts }).await
 }
 
 /// Suspends a tenant: its tokens are refused. Its executions go on.
 #[utoipa::path(post, path = "/v1/tenants/{name}/suspend", operation_id = "SuspendTenant", tag = "tenants",
     params(("name" = String, Path), ("lift" = Option<bool>, Query, description = "Ends the suspension instead")),
     responses((status = 200, body = TenantJson), Problems))]
-pub(super) async fn suspend(
-    State(service): State<Shared>,
-    access: Access,
-    Path(name): Path<String>,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    let lift = query.only("lift")?.unwrap_or_default();
-    let tenant = service.suspend_tenant(asked(access, proto::SuspendTenantRequest { name, lift })).await?.into_inner();
-    Ok(json(crate::json::tenant(&tenant)))
+pub(super) async fn suspend(mut ask: Ask, Path(name): Path<String>) -> Answer {
+    let lift = ask.query.take("lift")?.unwrap_or_default();
+    ask.show(Verbs::suspend_tenant, proto::SuspendTenantRequest { name, lift }).await
 }
 
 /// What was done in a tenant, and by whom; the newest first.
@@ -216,34 +143,22 @@ pub(super) async fn suspend(
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
         ("limit" = Option<u32>, Query, description = "1,000 at most")),
     responses((status = 200, body = AuditJson), Problems))]
-pub(super) async fn audit(
-    State(service): State<Shared>,
-    access: Access,
-    mut query: Parameters,
-) -> Result<Response, Problem> {
+pub(super) async fn audit(mut ask: Ask) -> Answer {
     let request = proto::AuditRequest {
-        tenant: query.take("tenant")?,
-        operation: query.take("operation")?,
-        caller: query.take("caller")?,
-        object: query.take("object")?,
-        last_ms: query.take::<Span>("last")?.map(|last| last.ms),
-        cursor: query.take("cursor")?,
-        limit: query.take("limit")?.unwrap_or_default(),
+        tenant: ask.query.take("tenant")?,
+        operation: ask.query.take("operation")?,
+        caller: ask.query.take("caller")?,
+        object: ask.query.take("object")?,
+        last_ms: ask.query.take::<Span>("last")?.map(|last| last.ms),
+        cursor: ask.query.take("cursor")?,
+        limit: ask.query.take("limit")?.unwrap_or_default(),
     };
-    query.end()?;
-    let page = service.audit(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::audit(&page)))
+    ask.show(Verbs::audit, request).await
 }
 
 /// The engines that share the database, by name.
 #[utoipa::path(get, path = "/v1/nodes", operation_id = "Nodes", tag = "server",
     responses((status = 200, body = NodesJson), Problems))]
-pub(super) async fn nodes(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let all = service.nodes(asked(access, proto::NodesRequest {})).await?.into_inner();
-    Ok(json(crate::json::nodes(&all)))
+pub(super) async fn nodes(ask: Ask) -> Answer {
+    ask.show(Verbs::nodes, proto::NodesRequest {}).await
 }

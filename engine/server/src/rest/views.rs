@@ -1,20 +1,16 @@
 //! Saved views of the list of executions.
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::ask::{Answer, Ask};
 use super::body::Json;
 use super::filter::WishedFilter;
 use super::problem::Problems;
-use super::query::{Parameters, Path};
-use super::{Problem, Shared, asked, json};
-use crate::access::Access;
+use super::query::Path;
+use crate::client::Verbs;
 use crate::json::views::{ViewJson, ViewsJson};
 use crate::proto;
-use crate::proto::engine_server::Engine as _;
 
 /// A view to be saved.
 #[derive(Deserialize, ToSchema)]
@@ -36,30 +32,17 @@ pub(super) struct NewView {
 /// Saves a view of the list of executions, in the place of one of the same name.
 #[utoipa::path(post, path = "/v1/views", operation_id = "SaveView", tag = "views", request_body = NewView,
     responses((status = 200, body = ViewJson), Problems))]
-pub(super) async fn save(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-    Json(wish): Json<NewView>,
-) -> Result<Response, Problem> {
-    query.end()?;
+pub(super) async fn save(ask: Ask, Json(wish): Json<NewView>) -> Answer {
     let NewView { name, shared, filter, columns } = wish;
     let request = proto::SaveViewRequest { name, shared, filter: filter.map(Into::into), columns };
-    let saved = service.save_view(asked(access, request)).await?.into_inner();
-    Ok(json(crate::json::view(&saved)))
+    ask.show(Verbs::save_view, request).await
 }
 
 /// The views that the caller sees: those that are shared by name, then the caller's own.
 #[utoipa::path(get, path = "/v1/views", operation_id = "Views", tag = "views",
     responses((status = 200, body = ViewsJson), Problems))]
-pub(super) async fn list(
-    State(service): State<Shared>,
-    access: Access,
-    query: Parameters,
-) -> Result<Response, Problem> {
-    query.end()?;
-    let all = service.views(asked(access, proto::ViewsRequest {})).await?.into_inner();
-    Ok(json(crate::json::views(&all)))
+pub(super) async fn list(ask: Ask) -> Answer {
+    ask.show(Verbs::views, proto::ViewsRequest {}).await
 }
 
 /// Deletes a view.
@@ -67,13 +50,7 @@ pub(super) async fn list(
     params(("name" = String, Path),
         ("shared" = Option<bool>, Query, description = "The one that the whole tenant sees; otherwise the caller's own")),
     responses((status = 204, description = "It is deleted"), Problems))]
-pub(super) async fn delete(
-    State(service): State<Shared>,
-    access: Access,
-    Path(name): Path<String>,
-    query: Parameters,
-) -> Result<StatusCode, Problem> {
-    let shared = query.only("shared")?.unwrap_or_default();
-    service.delete_view(asked(access, proto::DeleteViewRequest { name, shared })).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(super) async fn delete(mut ask: Ask, Path(name): Path<String>) -> Answer {
+    let shared = ask.query.take("shared")?.unwrap_or_default();
+    ask.done(Verbs::delete_view, proto::DeleteViewRequest { name, shared }).await
 }

@@ -1,5 +1,7 @@
 //! Bulk jobs in words.
 
+use cerebelum_history::brief;
+
 use super::plain;
 use crate::json::rfc3339;
 use crate::proto;
@@ -19,23 +21,23 @@ pub fn bulk_operation(job: &proto::BulkJob) -> String {
 /// The executions that match a filter.
 #[must_use]
 pub fn matching(filter: &proto::ExecutionFilter) -> String {
-    let mut parts: Vec<String> = filter.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    parts.sort();
-    parts.extend(filter.since.as_ref().map(|since| format!("started since {}", rfc3339(since))));
-    parts.extend(filter.until.as_ref().map(|until| format!("started before {}", rfc3339(until))));
-    parts.splice(0..0, filter.id_prefix.as_ref().map(|prefix| format!("id begins with {prefix}")));
-    parts.splice(0..0, filter.parent.as_ref().map(|parent| format!("child of {parent}")));
-    parts.splice(0..0, filter.failure.as_ref().map(|kind| format!("failure {kind}")));
-    parts.splice(0..0, filter.waits_for.as_ref().map(|wait| format!("waits for {wait}")));
-    parts.splice(0..0, filter.workflow.clone());
-    parts.splice(0..0, filter.status.clone());
+    let named = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("{name} {value}"));
+    let started = |word: &str, at: &Option<_>| at.as_ref().map(|at| format!("started {word} {}", rfc3339(at)));
+    let mut attributes: Vec<_> = filter.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    attributes.sort();
+    let before = [
+        filter.status.clone(),
+        filter.workflow.clone(),
+        named("waits for", &filter.waits_for),
+        named("failure", &filter.failure),
+        named("child of", &filter.parent),
+        named("id begins with", &filter.id_prefix),
+    ];
+    let after = [started("since", &filter.since), started("before", &filter.until)];
+    let parts: Vec<_> = before.into_iter().chain(attributes.into_iter().map(Some)).chain(after).flatten().collect();
     match parts.is_empty() {
         true => "all".to_owned(),
-        false => {
-            let (whole, mut shown) = (parts.join(", "), String::new());
-            shown.extend(whole.chars().take(MATCHING_LETTERS_MAX));
-            if shown.len() < whole.len() { plain(&shown) + "…" } else { plain(&shown) }
-        }
+        false => plain(&brief(&parts.join(", "), MATCHING_LETTERS_MAX)),
     }
 }
 

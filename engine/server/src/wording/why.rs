@@ -1,6 +1,6 @@
 //! One sentence that says why an execution is where it is, and what would bring it on.
 
-use cerebelum_history::{Status, WaitKind};
+use cerebelum_history::{Status, WaitKind, brief};
 
 use super::{Now, ago, failure_line, moment_ms, roughly};
 use crate::json::{compact, milliseconds_between};
@@ -70,7 +70,9 @@ fn wait(wait: &proto::WaitingOn, status: &proto::ExecutionStatus, now: Now) -> S
         }
         "signal" => format!("It waits for the signal `{name}`{at_most}, since {since}"),
         "poll" => {
-            let last = wait.last.as_deref().map_or(String::new(), |last| format!(", the last one saw {}", cut(last)));
+            let last = wait.last.as_deref().map_or(String::new(), |last| {
+                format!(", the last one saw {}", brief(&compact(last), VALUE_LETTERS_MAX))
+            });
             let checks = wait.attempts.unwrap_or_default();
             format!("It polls `{name}` since {since}: {checks} checks so far{last}")
         }
@@ -134,14 +136,6 @@ impl WaitsFor {
 fn last_failure(retry: &proto::WaitingOn, status: &proto::ExecutionStatus) -> Option<String> {
     let is_it = |step: &&proto::Step| step.name == retry.name && step.ended_at.is_none() && step.failure.is_some();
     status.steps.iter().rev().find(is_it)?.failure.as_ref().map(failure_line)
-}
-
-fn cut(value: &str) -> String {
-    let value = compact(value);
-    match value.char_indices().nth(VALUE_LETTERS_MAX) {
-        Some((at, _)) => format!("{}…", &value[..at]),
-        None => value,
-    }
 }
 
 #[cfg(test)]

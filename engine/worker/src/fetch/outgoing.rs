@@ -3,7 +3,7 @@
 //! Error messages only quote the guest's own text, in which secrets are placeholders. No message contains a secret.
 
 use bytes::Bytes;
-use cerebelum_history::{Failure, HttpRequest, kind};
+use cerebelum_history::{Failure, HttpRequest, brief, kind};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
@@ -135,11 +135,7 @@ fn too_large(what: &str, is: usize, max: usize) -> Failure {
 
 /// Quotes a guest's text for a message.
 pub(super) fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(QUOTED_CHARS_MAX).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    format!("`{}`", shown.escape_debug())
+    format!("`{}`", brief(text, QUOTED_CHARS_MAX).escape_debug())
 }
 
 fn method(text: &str) -> Result<Method, Failure> {
