@@ -59,6 +59,11 @@ pub(crate) fn of_batch(batch: &Batch) -> i64 {
     whole(row + history + logs + messages)
 }
 
+/// What a batch stores for the run that it ends, where this chunk begins the next one.
+pub(crate) fn of_ending_run(batch: &Batch, next: &Chunk) -> i64 {
+    of_batch(batch) - whole(next.events.len())
+}
+
 /// What a child stores that begins with this chunk.
 pub(crate) fn of_child(first: &Chunk) -> i64 {
     whole(EXECUTION_BYTES + first.events.len())
@@ -83,10 +88,19 @@ pub(crate) async fn count_message(
 /// The most bytes of one execution that are believed, as many as in `believed`. The sum of a few hundred of them is still a number.
 const BELIEVED_MAX: i64 = 1 << 50;
 
+/// What an execution counts that has nothing but its first chunk, of this size.
+pub(crate) fn of_beginning(first: i64) -> i64 {
+    whole(EXECUTION_BYTES) + first
+}
+
+pub(crate) fn is_believed(bytes: i64) -> bool {
+    (0..BELIEVED_MAX).contains(&bytes)
+}
+
 /// Reads what an execution has stored. A damaged number counts as nothing: it must not keep the execution from being
 /// deleted, nor spoil the count of its tenant.
 pub(crate) fn read_bytes(row: &mut Row) -> i64 {
-    row.int().ok().filter(|bytes| (0..BELIEVED_MAX).contains(bytes)).unwrap_or(0)
+    row.int().ok().filter(|bytes| is_believed(*bytes)).unwrap_or(0)
 }
 
 /// Gives back what deleted executions had stored. `no` is the number of one of them.

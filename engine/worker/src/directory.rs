@@ -320,6 +320,7 @@ pub(crate) fn unavailable(error: StoreError) -> ApiError {
             ApiError::Unavailable(format!("{cause}: it has to be repaired, or restored from a backup"))
         }
         StoreError::Invalid(cause) => ApiError::Invalid(cause),
+        StoreError::NotKept(cause) => ApiError::Conflict(cause),
         StoreError::Unusable(cause) => ApiError::Unavailable(cause),
     }
 }
