@@ -172,6 +172,8 @@ pub struct Summary {
     pub waits_for: Option<FirstWait>,
     /// Why it failed or is parked, in short.
     pub failure: Option<Failure>,
+    /// The first run that is kept, if earlier ones were removed.
+    pub runs_from: Option<u32>,
 }
 
 /// An execution in full.
