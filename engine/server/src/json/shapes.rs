@@ -53,6 +53,9 @@ pub(crate) struct SummaryJson<'a> {
     /// Why it failed or is parked, in short.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) failure: Option<FailureJson<'a>>,
+    /// The first run whose history and log lines are kept, if earlier ones were removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) runs_from: Option<u32>,
 }
 
 impl<'a> From<&'a proto::Summary> for SummaryJson<'a> {
@@ -72,6 +75,7 @@ impl<'a> From<&'a proto::Summary> for SummaryJson<'a> {
             waits_for: from.waits_for.as_ref().map(Into::into),
             other_waits: from.waits_for.as_ref().map(|_| from.other_waits),
             failure: from.failure.as_ref().map(Into::into),
+            runs_from: from.runs_from,
         }
     }
 }
