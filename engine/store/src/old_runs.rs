@@ -5,8 +5,6 @@
 //! at once. The rows of the runs before it are deleted in pieces, each a transaction of its own that holds up nothing else
 //! for long. As long as some are left, `executions.clearing` is 1, and any engine goes on with them.
 
-use std::collections::BTreeMap;
-
 use crate::database::Database;
 use crate::db_error::DbError;
 use crate::executions::ends;
@@ -165,7 +163,7 @@ impl Removal {
         let clearing = is_cut.then_some(1);
         let values = [self.tenant.into(), self.no.into(), self.from.into(), clearing.into(), back.into()];
         session.run(&DONE, &values).await?;
-        storage::give_back(session, self.no, BTreeMap::from([(self.tenant, back)])).await?;
+        storage::give_back_runs(session, self.tenant, back).await?;
         Ok(rows)
     }
 

@@ -20,6 +20,9 @@ const MESSAGE_BYTES_MIN: usize = 4_096;
 const NODE_SHARDS: i64 = 16;
 /// Everything else is counted in as many further rows.
 const OTHER_SHARDS: i64 = 16;
+/// Removed runs are given back in a row of their own. A transaction that holds one of the rows above may wait for the row of
+/// an execution, which the removal of its runs holds.
+const RUNS_SHARD: i64 = NODE_SHARDS + OTHER_SHARDS;
 
 /// A count of bytes of a tenant, or 0 if nothing can have counted so many: a damaged number must neither stop the count of
 /// its tenant nor that of all.
@@ -111,6 +114,11 @@ pub(crate) async fn give_back(session: &mut Session, no: i64, stored: BTreeMap<T
     add(session, no, stored.into_iter().map(|(tenant, bytes)| (tenant, -bytes))).await
 }
 
+/// Gives back what removed runs had stored.
+pub(crate) async fn give_back_runs(session: &mut Session, tenant: TenantId, bytes: i64) -> Result<(), DbError> {
+    add_in(session, RUNS_SHARD, [(tenant, -bytes)]).await
+}
+
 /// See [`crate::IdentityStore::stored_bytes`].
 pub(crate) async fn of_tenants(database: &Database) -> Result<BTreeMap<TenantId, u64>, DbError> {
     static SUMS: Statement = Statement::new(concat!(
@@ -124,7 +132,14 @@ pub(crate) async fn of_tenants(database: &Database) -> Result<BTreeMap<TenantId,
 }
 
 async fn add(session: &mut Session, no: i64, stored: impl IntoIterator<Item = (TenantId, i64)>) -> Result<(), DbError> {
-    let shard = NODE_SHARDS + no.rem_euclid(OTHER_SHARDS);
+    add_in(session, NODE_SHARDS + no.rem_euclid(OTHER_SHARDS), stored).await
+}
+
+async fn add_in(
+    session: &mut Session,
+    shard: i64,
+    stored: impl IntoIterator<Item = (TenantId, i64)>,
+) -> Result<(), DbError> {
     let mut rows = Rows::default();
     stored.into_iter().for_each(|(tenant, bytes)| rows.push(addition(tenant, shard, bytes)));
     session.run_of(&ADD, &rows).await?;
