@@ -33,6 +33,33 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// How many of the last runs of a chain are kept: a number, or none for `all`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Value")]
+struct KeepRuns(Option<u32>);
+
+impl FromStr for KeepRuns {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "all" => Ok(Self(None)),
+            _ => text.parse().map(|keep| Self(Some(keep))).map_err(|_| "write a number of runs, such as 100, or `all`"),
+        }
+    }
+}
+
+impl TryFrom<toml::Value> for KeepRuns {
+    type Error = &'static str;
+
+    fn try_from(value: toml::Value) -> Result<Self, Self::Error> {
+        match value {
+            toml::Value::String(text) => text.parse(),
+            other => other.to_string().parse(),
+        }
+    }
+}
+
 /// Settings as one layer gives them: the flags and variables (through clap), or the file. What is left out comes from
 /// the layer below.
 #[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
@@ -86,6 +113,9 @@ pub(crate) struct Settings {
     /// How long an execution is kept after its end; without it, for ever
     #[arg(long, value_name = "D", env = "CEREBELUM_KEEP_ENDED", hide_env_values = true)]
     keep_ended: Option<Span>,
+    /// How many of the last runs of a chain are kept, 2 or more, or `all` [default: 100]
+    #[arg(long, value_name = "N", env = "CEREBELUM_KEEP_RUNS", hide_env_values = true)]
+    keep_runs: Option<KeepRuns>,
     /// How long the audit keeps what was done [default: 90d]
     #[arg(long, value_name = "D", env = "CEREBELUM_KEEP_AUDIT", hide_env_values = true)]
     keep_audit: Option<Span>,
@@ -152,6 +182,7 @@ pub(crate) fn effective(
     engine.database = flags.database.or(below.database).unwrap_or(engine.database);
     engine.allow_http = flags.allow_http.or(below.allow_http).unwrap_or(engine.allow_http);
     engine.keep_ended = flags.keep_ended.or(below.keep_ended).map(Span::duration).or(engine.keep_ended);
+    engine.keep_runs = flags.keep_runs.or(below.keep_runs).map_or(engine.keep_runs, |keep| keep.0);
     engine.activations_max = flags.activations_max.or(below.activations_max).unwrap_or(engine.activations_max);
     engine.warm_bytes_max = flags.warm_bytes_max.or(below.warm_bytes_max).unwrap_or(engine.warm_bytes_max);
     engine.memory_bytes_max = flags.memory_bytes_max.or(below.memory_bytes_max).unwrap_or(engine.memory_bytes_max);
@@ -251,7 +282,7 @@ impl Effective {
         text
     }
 
-    fn entries(&self) -> [(&'static str, Option<toml::Value>); 24] {
+    fn entries(&self) -> [(&'static str, Option<toml::Value>); 25] {
         let text = |value: String| Some(toml::Value::String(value));
         let span = |value: Duration| text(Span::of(value).to_string());
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX).into());
@@ -280,6 +311,7 @@ impl Effective {
             ("hibernate_after", span(engine.hibernate_after)),
             ("hibernate_at_once", span(engine.hibernate_at_once)),
             ("keep_ended", engine.keep_ended.and_then(span)),
+            ("keep_runs", engine.keep_runs.map_or_else(|| text("all".to_owned()), |keep| Some(i64::from(keep).into()))),
             ("keep_audit", span(engine.keep_audit)),
             ("keep_components", span(engine.keep_components)),
             ("activations_max", number(engine.activations_max)),
@@ -393,6 +425,21 @@ mod tests {
         assert_eq!(shown.to_toml(), again.to_toml());
         assert_eq!(again.engine.keep_ended, Some(Duration::from_secs(30 * 86_400)));
         assert!(shown.to_toml().contains("CEREBELUM_KEEP_ENDED"));
+    }
+
+    #[test]
+    fn runs_are_kept_by_their_number_or_all_of_them() {
+        let of = |text: &str| effective(Settings::default(), Some(file(text).path()), [].into_iter());
+        for (text, expected) in [("", Some(100)), ("keep_runs = 7", Some(7)), ("keep_runs = \"all\"", None)] {
+            let shown = of(text).unwrap();
+            assert_eq!(shown.engine.keep_runs, expected, "{text}");
+            assert_eq!(of(&shown.to_toml()).unwrap().engine.keep_runs, expected, "{text}");
+        }
+        for text in ["keep_runs = 1", "keep_runs = 0"] {
+            assert!(of(text).err().unwrap().line.contains("to 2 or more, or to `all`"), "{text}");
+        }
+        assert!(of("keep_runs = \"some\"").err().unwrap().line.contains("such as 100, or `all`"));
+        assert_eq!(effective(flags(&["--keep-runs", "all"]), None, [].into_iter()).unwrap().engine.keep_runs, None);
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl From<Summary> for proto::Summary {
             other_waits: from.waits_for.as_ref().map_or(0, |wait| wait.others),
             waits_for: from.waits_for.map(Into::into),
             failure: from.failure.map(Into::into),
+            runs_from: from.runs_from,
         }
     }
 }

@@ -168,6 +168,7 @@ fn new(id: &str) -> NewExecution {
         ended_at: None,
         open_calls: None,
         waits_for: None,
+        runs_from: None,
     };
     let events =
         format!(r#"[[1,1700000000000,"",{{"ExecutionStarted":{{"workflow":"remind","input":"{input}","rules":1}}}}]]"#);

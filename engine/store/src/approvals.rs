@@ -43,13 +43,15 @@ pub struct Answer {
 /// Inserts questions. If an execution asks one of its questions again, that question is open again. An id that belongs
 /// to another execution is left alone, unless that one was deleted: a child that is started again asks what it asked before.
 pub(crate) static ASK: Statement = Statement::new(
-    "insert into approvals (tenant_id, id, execution_no, call, request, requested_at, deadline, state)
-    select r.tenant_id, r.id, r.execution_no, r.call, r.request, r.requested_at, r.deadline, r.state
-    from {rows tenant_id:int id:text execution_no:int call:text request:text requested_at:int deadline:int state:int}
+    "insert into approvals (tenant_id, id, execution_no, call, request, requested_at, deadline, state, run)
+    select r.tenant_id, r.id, r.execution_no, r.call, r.request, r.requested_at, r.deadline, r.state, r.run
+    from {rows tenant_id:int id:text execution_no:int call:text request:text requested_at:int deadline:int state:int
+        run:int}
     where true
     on conflict (tenant_id, id) do update
     set execution_no = excluded.execution_no, call = excluded.call, request = excluded.request,
-        requested_at = excluded.requested_at, deadline = excluded.deadline, state = excluded.state
+        requested_at = excluded.requested_at, deadline = excluded.deadline, state = excluded.state,
+        run = excluded.run
     where approvals.execution_no = excluded.execution_no or not exists (
         select 1 from executions e
         where e.tenant_id = approvals.tenant_id and e.execution_no = approvals.execution_no)",

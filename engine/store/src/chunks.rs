@@ -9,14 +9,20 @@ use crate::model::{Chunk, ExecutionKey, ExecutionRow, TenantId};
 use crate::requests::HistoryPart;
 use crate::sql::{Row, Rows, Session, Statement, Value};
 
-/// Inserts chunks.
+/// Inserts chunks. With the first one of a further run stands what the execution had counted before this run: the batch
+/// counts `ending` for the run before. PostgreSQL sees the execution's row as it was before the batch, SQLite as it is
+/// after it.
 pub(crate) static INSERT: Statement = Statement::new(
-    "insert into history (tenant_id, execution_no, run, first_position, last_position, checksum, events)
-    select r.tenant_id, r.execution_no, r.run, r.first_position, r.last_position, r.checksum, r.events
-    from {rows tenant_id:int execution_no:int run:int first_position:int last_position:int checksum:int events:text}",
+    "insert into history (tenant_id, execution_no, run, first_position, last_position, checksum, events, bytes_before)
+    select r.tenant_id, r.execution_no, r.run, r.first_position, r.last_position, r.checksum, r.events,
+        case when r.ending is not null then (
+            select e.bytes + e.bytes_back {postgres: + r.ending}{sqlite: - octet_length(r.events)}
+            from executions e where e.tenant_id = r.tenant_id and e.execution_no = r.execution_no) end
+    from {rows tenant_id:int execution_no:int run:int first_position:int last_position:int checksum:int events:text
+        ending:int}",
 );
 
-/// Overwrites chunks that have the same first and last position. It takes the rows of [`INSERT`].
+/// Overwrites chunks that have the same first and last position.
 pub(crate) static REWRITE: Statement = Statement::new(
     "update history as h
     set checksum = r.checksum, events = r.events
@@ -25,8 +31,15 @@ pub(crate) static REWRITE: Statement = Statement::new(
         and h.first_position = r.first_position and h.last_position = r.last_position",
 );
 
-/// A row for [`INSERT`] or [`REWRITE`].
-pub(crate) fn insertion<'a>(tenant: TenantId, no: i64, run: u32, chunk: &'a Chunk) -> Vec<Value<'a>> {
+/// A row for [`INSERT`]. `ending` is given for the first chunk of a further run.
+pub(crate) fn insertion((tenant, no): (TenantId, i64), run: u32, chunk: &Chunk, ending: Option<i64>) -> Vec<Value<'_>> {
+    let mut row = rewrite((tenant, no), run, chunk);
+    row.push(ending.into());
+    row
+}
+
+/// A row for [`REWRITE`].
+pub(crate) fn rewrite((tenant, no): (TenantId, i64), run: u32, chunk: &Chunk) -> Vec<Value<'_>> {
     vec![
         tenant.into(),
         no.into(),
@@ -117,7 +130,7 @@ async fn some<'k>(
     // a table without statistics is not scanned as a whole. Chunks before the one that holds the first position are not
     // read.
     static READ: Statement = Statement::new(
-        "select e.run, e.position, h.first_position, h.last_position, h.checksum, h.events
+        "select e.run, e.position, e.runs_from, h.first_position, h.last_position, h.checksum, h.events
         from executions e left join {postgres: lateral (
             select * from history c where c.tenant_id = e.tenant_id and c.execution_no = e.execution_no
                 and c.run = $3 and c.first_position <= $5 and c.first_position >= coalesce((
@@ -138,6 +151,11 @@ async fn some<'k>(
     let (mut found, mut end) = (ChunkReader::new(key, run, from), None);
     for mut row in session.rows(&READ, &values).await? {
         let (current_run, position): (u32, Position) = (row.count()?, row.position()?);
+        // A number that cannot be read is damage, for which the execution is parked. It hides no run.
+        let runs_from = row.opt_int().ok().flatten().and_then(|from| u32::try_from(from).ok());
+        if let Some(from) = runs_from.filter(|from| run < *from && run < current_run) {
+            return Err(StoreError::not_kept(&key.id, run, from).into());
+        }
         // An earlier run ended where its last chunk ends. A later run may have no chunks.
         end = match current_run.cmp(&run) {
             std::cmp::Ordering::Equal => Some(position.min(to)),

@@ -68,7 +68,8 @@ pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkS
     /// unknown COMMIT: a repeated call with the id of an applied one returns the same results. Most of the time here is
     /// spent waiting for the disk, so that many batches at once cost little more than one.
     fn append(&self, id: u64, batches: Vec<Batch>) -> StoreFuture<'_, Vec<Result<InboxCursor, AppendError>>>;
-    /// Reads chunks of a history in order, without gaps and with verified checksums.
+    /// Reads chunks of a history in order, without gaps and with verified checksums. [`StoreError::NotKept`]: the run was
+    /// removed.
     fn history(&self, key: &ExecutionKey, run: u32, part: HistoryPart) -> StoreFuture<'_, Vec<Chunk>>;
     /// The row of an execution.
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>>;
@@ -113,7 +114,15 @@ pub trait Store: AuditStore + BulkStore + ComponentStore + IdentityStore + LinkS
     /// than 2,000 of them, and none after those that come to 4 MiB in one table. Takes as many messages out of the way of
     /// claims that came after the end of their executions. Returns the number of both; 0 if nothing is left.
     fn delete_remains(&self, limit: u32) -> StoreFuture<'_, u64>;
-    /// Log lines after the number `after`, in order: at most `limit`, and none after the one that brings them to 8 MiB.
+    /// The places of executions of which more than the last `keep` runs are kept, or whose removal of runs was begun: up to
+    /// `limit`, in order, from the place after `after` on (0 at first). As for every `keep` here, the present run and the one
+    /// before it are kept in any case.
+    fn overdue_runs(&self, keep: u32, after: i64, limit: u32) -> StoreFuture<'_, Vec<i64>>;
+    /// Removes the runs of the execution at this place before its last `keep` ones, for every reader at once, and deletes a
+    /// piece of what they have stored, as large as one of [`Store::delete_remains`]. Returns the number of deleted rows. The
+    /// first events of the first run stay, for [`Store::find_existing`]. A damaged execution keeps all that it has.
+    fn remove_runs(&self, place: i64, keep: u32) -> StoreFuture<'_, u64>;
+    /// Log lines of the runs that are kept, after the number `after`, in order: at most `limit`, and none after the one that brings them to 8 MiB.
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>>;
     /// The latest progress of each scope of the current run.
     fn progress(&self, key: &ExecutionKey) -> StoreFuture<'_, Vec<Progress>>;

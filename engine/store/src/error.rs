@@ -1,5 +1,6 @@
 //! The errors of the store, as its callers see them.
 
+use cerebelum_history::ExecutionId;
 use thiserror::Error;
 
 /// Why the store refused or failed.
@@ -25,4 +26,17 @@ pub enum StoreError {
     /// The request is not valid: a cursor that no list returned, or a filter beyond the limits.
     #[error("{0}")]
     Invalid(String),
+    /// The run was removed, because later ones followed it.
+    #[error("{0}")]
+    NotKept(String),
+}
+
+impl StoreError {
+    /// A run of an execution that is kept from a later run on.
+    #[must_use]
+    pub fn not_kept(id: &ExecutionId, run: u32, from: u32) -> Self {
+        Self::NotKept(format!(
+            "run {run} of execution `{id}` is no longer kept: the engine keeps the last runs of a chain (keep_runs), here from run {from} on"
+        ))
+    }
 }

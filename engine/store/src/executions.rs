@@ -19,7 +19,7 @@ macro_rules! head_columns {
          e.settled, e.position, e.stamp, e.due, e.status, e.attributes, e.facts, e.parent_id, e.parent_run, \
          e.parent_call, e.parent_awaited, e.started_at, e.ended_at, e.owner, \
          case when e.counted_at = e.position then e.open_calls end, \
-         case when e.crashed_at = e.position then e.crashes end, e.waits_for"
+         case when e.crashed_at = e.position then e.crashes end, e.waits_for, e.runs_from"
     };
 }
 /// The tables of these columns. A missing program is damage, and must not hide its executions.
@@ -51,7 +51,7 @@ macro_rules! ends {
 pub(crate) use {ends, head_columns, heads, history_end};
 
 /// The number of columns in `head_columns`.
-pub(crate) const COLUMNS: usize = 27;
+pub(crate) const COLUMNS: usize = 28;
 
 /// An execution's row with the columns that only the store uses.
 pub(crate) struct StoredRow {
@@ -156,6 +156,13 @@ pub(crate) fn read(row: &mut Row) -> StoredRow {
     let crashes = columns.next("crashes", Row::opt_int).flatten();
     // It is only shown: nothing depends on it, so it is no damage if it cannot be read.
     let waits_for = columns.row.opt_text().ok().flatten();
+    let runs_from = columns.sane("runs_from", |row| {
+        Ok(match row.opt_int()? {
+            None => Some(None),
+            // The present run is always kept, and the one before it.
+            Some(from) => u32::try_from(from).ok().filter(|from| (2..run).contains(from)).map(Some),
+        })
+    });
     if (state == State::Open) != ended_at.is_none() {
         let _: Option<()> = columns.spoil("ended_at");
     }
@@ -181,6 +188,7 @@ pub(crate) fn read(row: &mut Row) -> StoredRow {
         ended_at,
         open_calls: open_calls.flatten(),
         waits_for,
+        runs_from: runs_from.flatten(),
     };
     StoredRow { no, head, owner, crashes: crashes.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)), damage }
 }

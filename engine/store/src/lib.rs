@@ -34,6 +34,7 @@ mod logs;
 mod metrics;
 mod model;
 mod nodes;
+mod old_runs;
 mod packs;
 mod program_ids;
 mod purge;

@@ -70,7 +70,7 @@ pub(crate) async fn logs(
     static LOGS: Statement = Statement::new(
         "select l.seq, l.run, l.scope, l.attempt, l.place, l.number, l.logged_at, l.level, l.line
         from executions e join logs l on l.tenant_id = e.tenant_id and l.execution_no = e.execution_no
-        where e.tenant_id = $1 and e.id = $2 and l.seq > $3
+        where e.tenant_id = $1 and e.id = $2 and l.seq > $3 and l.run >= coalesce(e.runs_from, 1)
         order by l.seq
         limit $4",
     );

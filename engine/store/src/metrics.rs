@@ -75,7 +75,7 @@ const fn kind(error: &StoreError) -> Option<usize> {
         StoreError::Unknown(_) => Some(2),
         StoreError::Corrupt(_) => Some(3),
         StoreError::Unusable(_) => Some(4),
-        StoreError::Invalid(_) => None,
+        StoreError::Invalid(_) | StoreError::NotKept(_) => None,
     }
 }
 

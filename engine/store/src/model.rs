@@ -110,9 +110,10 @@ pub struct ExecutionRow {
     pub ended_at: Option<Timestamp>,
     /// The number of open calls, so that a missing call is noticed. None if the calls were not counted.
     pub open_calls: Option<u32>,
-    /// What the execution waits for, or why it failed, as `history` derived it when the row was last written, as one JSON
-    /// object.
+    /// What the execution waits for, or why it failed, as `history` derived it last, as one JSON object.
     pub waits_for: Option<String>,
+    /// The first run that is kept, if earlier ones were removed. No batch changes it.
+    pub runs_from: Option<u32>,
 }
 
 /// An execution that is to be started.
@@ -294,8 +295,7 @@ pub struct Progress {
 pub struct Batch {
     /// The execution's key.
     pub key: ExecutionKey,
-    /// The fence. The batch is refused if another incarnation has claimed the execution, or if this one's lease is
-    /// over.
+    /// The fence. The batch is refused if another incarnation has claimed the execution, or this one's lease is over.
     pub incarnation: Incarnation,
     /// The execution's row after the batch. Its `position` and `run` say where the history then ends.
     pub head: ExecutionRow,

@@ -15,8 +15,7 @@ macro_rules! migrations {
             "0006_removal", "0007_packs", "0008_identity", "0009_quotas", "0010_audit", "0011_deletion",
             "0012_secrets", "0013_links", "0014_bulk", "0015_grants",
             "0016_children", "0017_stored_bytes", "0018_waits_for", "0019_views",
-            "0020_of_tenant", "0021_remains",
-            "0023_in_turn")
+            "0020_of_tenant", "0021_remains", "0022_runs", "0023_in_turn")
     };
     ($database:literal: $($name:literal),+) => {
         [$(($name, include_str!(concat!("../migrations/", $database, "/", $name, ".sql")))),+]

@@ -20,6 +20,9 @@ const MESSAGE_BYTES_MIN: usize = 4_096;
 const NODE_SHARDS: i64 = 16;
 /// Everything else is counted in as many further rows.
 const OTHER_SHARDS: i64 = 16;
+/// Removed runs are given back in a row of their own. A transaction that holds one of the rows above may wait for the row of
+/// an execution, which the removal of its runs holds.
+const RUNS_SHARD: i64 = NODE_SHARDS + OTHER_SHARDS;
 
 /// A count of bytes of a tenant, or 0 if nothing can have counted so many: a damaged number must neither stop the count of
 /// its tenant nor that of all.
@@ -59,6 +62,11 @@ pub(crate) fn of_batch(batch: &Batch) -> i64 {
     whole(row + history + logs + messages)
 }
 
+/// What a batch stores for the run that it ends, where this chunk begins the next one.
+pub(crate) fn of_ending_run(batch: &Batch, next: &Chunk) -> i64 {
+    of_batch(batch) - whole(next.events.len())
+}
+
 /// What a child stores that begins with this chunk.
 pub(crate) fn of_child(first: &Chunk) -> i64 {
     whole(EXECUTION_BYTES + first.events.len())
@@ -83,10 +91,19 @@ pub(crate) async fn count_message(
 /// The most bytes of one execution that are believed, as many as in `believed`. The sum of a few hundred of them is still a number.
 const BELIEVED_MAX: i64 = 1 << 50;
 
+/// What an execution counts that has nothing but its first chunk, of this size.
+pub(crate) fn of_beginning(first: i64) -> i64 {
+    whole(EXECUTION_BYTES) + first
+}
+
+pub(crate) fn is_believed(bytes: i64) -> bool {
+    (0..BELIEVED_MAX).contains(&bytes)
+}
+
 /// Reads what an execution has stored. A damaged number counts as nothing: it must not keep the execution from being
 /// deleted, nor spoil the count of its tenant.
 pub(crate) fn read_bytes(row: &mut Row) -> i64 {
-    row.int().ok().filter(|bytes| (0..BELIEVED_MAX).contains(bytes)).unwrap_or(0)
+    row.int().ok().filter(|bytes| is_believed(*bytes)).unwrap_or(0)
 }
 
 /// Gives back what deleted executions had stored. `no` is the number of one of them.
@@ -95,6 +112,11 @@ pub(crate) async fn give_back(session: &mut Session, no: i64, stored: BTreeMap<T
         return Ok(());
     }
     add(session, no, stored.into_iter().map(|(tenant, bytes)| (tenant, -bytes))).await
+}
+
+/// Gives back what removed runs had stored.
+pub(crate) async fn give_back_runs(session: &mut Session, tenant: TenantId, bytes: i64) -> Result<(), DbError> {
+    add_in(session, RUNS_SHARD, [(tenant, -bytes)]).await
 }
 
 /// See [`crate::IdentityStore::stored_bytes`].
@@ -110,7 +132,14 @@ pub(crate) async fn of_tenants(database: &Database) -> Result<BTreeMap<TenantId,
 }
 
 async fn add(session: &mut Session, no: i64, stored: impl IntoIterator<Item = (TenantId, i64)>) -> Result<(), DbError> {
-    let shard = NODE_SHARDS + no.rem_euclid(OTHER_SHARDS);
+    add_in(session, NODE_SHARDS + no.rem_euclid(OTHER_SHARDS), stored).await
+}
+
+async fn add_in(
+    session: &mut Session,
+    shard: i64,
+    stored: impl IntoIterator<Item = (TenantId, i64)>,
+) -> Result<(), DbError> {
     let mut rows = Rows::default();
     stored.into_iter().for_each(|(tenant, bytes)| rows.push(addition(tenant, shard, bytes)));
     session.run_of(&ADD, &rows).await?;

@@ -34,7 +34,8 @@ use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart}
 use crate::row_ids::RowIds;
 use crate::store_calls::StoreCall;
 use crate::{
-    approvals, chunks, claim, commands, deletion, describe, executions, inbox, list, load, logs, nodes, remains, sweep,
+    approvals, chunks, claim, commands, deletion, describe, executions, inbox, list, load, logs, nodes, old_runs,
+    remains, sweep,
 };
 
 /// The duration of leases that [`open`] assumes.
@@ -262,6 +263,14 @@ impl Store for SqlStore {
 
     fn delete_remains(&self, limit: u32) -> StoreFuture<'_, u64> {
         self.run(Operation::Sweep, async move { remains::delete(&self.database, limit).await })
+    }
+
+    fn overdue_runs(&self, keep: u32, after: i64, limit: u32) -> StoreFuture<'_, Vec<i64>> {
+        self.run(Operation::Sweep, async move { old_runs::overdue(&self.database, keep, after, limit).await })
+    }
+
+    fn remove_runs(&self, place: i64, keep: u32) -> StoreFuture<'_, u64> {
+        self.run(Operation::Sweep, async move { old_runs::remove(&self.database, place, keep).await })
     }
 
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {

@@ -53,6 +53,7 @@ impl From<StoreError> for ApiError {
                 Self::Unavailable(format!("{cause}: it has to be repaired, or restored from a backup"))
             }
             StoreError::Invalid(cause) => Self::Invalid(cause),
+            StoreError::NotKept(cause) => Self::Conflict(cause),
             StoreError::Unusable(cause) => Self::Unavailable(cause),
         }
     }
@@ -202,6 +203,8 @@ pub struct Summary {
     pub waits_for: Option<FirstWait>,
     /// Why it failed or is parked, in short.
     pub failure: Option<Failure>,
+    /// The first run that is kept, if earlier ones were removed.
+    pub runs_from: Option<u32>,
 }
 
 /// An execution in full.

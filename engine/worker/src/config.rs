@@ -14,6 +14,9 @@ use crate::vault::SecretsKey;
 /// second of it is left. With a shorter lease, one slow renewal would keep every request of every step from leaving.
 pub const LEASE_MIN: Duration = Duration::from_secs(3);
 
+/// The fewest runs of a chain that are kept: the present one, and the one that it continues.
+pub const KEEP_RUNS_MIN: u32 = 2;
+
 /// The settings of one engine.
 #[derive(Clone)]
 pub struct Config {
@@ -61,6 +64,8 @@ pub struct Config {
     pub drain: Duration,
     /// Ended executions older than this are deleted; none keeps them forever.
     pub keep_ended: Option<Duration>,
+    /// How many of the last runs of a chain are kept; none keeps all.
+    pub keep_runs: Option<u32>,
     /// Acts in the audit older than this are deleted.
     pub keep_audit: Duration,
     /// Versions of components that were replaced longer ago than this and that no execution can need any more are
@@ -98,6 +103,7 @@ impl Config {
             backstop: Duration::from_secs(2),
             drain: Duration::from_secs(10),
             keep_ended: None,
+            keep_runs: Some(100),
             keep_audit: Duration::from_secs(90 * 86_400),
             keep_components: Duration::from_secs(30 * 86_400),
             traces: None,
@@ -113,6 +119,11 @@ impl Config {
             return Err(
                 "the audit cannot be kept for no time at all: set `keep_audit` to the time that it is kept".to_owned()
             );
+        }
+        if self.keep_runs.is_some_and(|keep| keep < KEEP_RUNS_MIN) {
+            return Err(format!(
+                "the present run of a chain and the one before it are always kept: set `keep_runs` to {KEEP_RUNS_MIN} or more, or to `all`"
+            ));
         }
         if !["sqlite:", "postgres://", "postgresql://"].iter().any(|kind| self.database.starts_with(kind)) {
             return Err("a database is `sqlite:FILE` or `postgres://USER@HOST/NAME`: set `database` to one".to_owned());

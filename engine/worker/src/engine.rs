@@ -117,6 +117,7 @@ impl Engine {
         running.push(core("audit", |scheduler| crate::audit::keep_deleting(scheduler.node.clone()).boxed()));
         running.push(core("deletion", |scheduler| crate::retention::keep_purging(scheduler.node.clone()).boxed()));
         running.push(core("remains", |scheduler| crate::retention::keep_clearing(scheduler.node.clone()).boxed()));
+        running.push(core("runs", |scheduler| crate::old_runs::keep_removing(scheduler.node.clone()).boxed()));
         running.push(core("storage", |scheduler| crate::storage::keep_measuring(scheduler.node.clone()).boxed()));
         if node.config.keep_ended.is_some() {
             running

@@ -21,8 +21,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// When nothing is left to delete, the next check follows after `keep_ended`, within these bounds.
 const RECHECK: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
-/// How often deleted tenants are looked for, and what deleted executions have left behind.
-const PURGE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often deleted tenants are looked for, what deleted executions have left behind, and old runs.
+pub(crate) const PURGE_INTERVAL: Duration = Duration::from_secs(5);
 /// How many lease durations a deleted tenant keeps its name. What a node began for it before is stored by then, or the node
 /// has lost its lease.
 const GRACE_LEASES: u32 = 2;

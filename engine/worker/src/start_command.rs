@@ -68,6 +68,7 @@ impl StartCommand {
             ended_at: None,
             open_calls: Some(0),
             waits_for: waits_for(&execution),
+            runs_from: None,
         };
         (row, execution)
     }

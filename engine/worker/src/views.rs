@@ -55,6 +55,7 @@ pub(crate) fn summary(head: &ExecutionRow) -> Summary {
         parent: head.parent.as_ref().map(|parent| parent.id.clone()),
         waits_for: waits_for(head),
         failure: parked(head).map(|failure| failure.for_lists()).or_else(|| failure(head)),
+        runs_from: head.runs_from,
     }
 }
 

@@ -33,6 +33,7 @@ mod killed;
 mod liveness;
 mod metrics;
 mod node_sharing;
+mod old_runs;
 mod operators;
 mod pages;
 mod panics;

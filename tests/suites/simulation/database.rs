@@ -326,6 +326,14 @@ impl Store for Link {
         self.call(move |memory| memory.delete_remains(limit))
     }
 
+    fn overdue_runs(&self, keep: u32, after: i64, limit: u32) -> StoreFuture<'_, Vec<i64>> {
+        self.read(move |memory| memory.overdue_runs(keep, after, limit))
+    }
+
+    fn remove_runs(&self, place: i64, keep: u32) -> StoreFuture<'_, u64> {
+        self.call(move |memory| memory.remove_runs(place, keep))
+    }
+
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {
         let key = key.clone();
         self.read(move |memory| memory.logs(&key, after, limit))

@@ -118,7 +118,10 @@ fn subheading(status: &proto::ExecutionStatus, summary: &proto::Summary, looks: 
             None => format!("  started {}", ago(started, looks.now)),
         },
     };
-    let run = if summary.run > 1 { format!(" · run {}", summary.run) } else { String::new() };
+    let mut run = if summary.run > 1 { format!(" · run {}", summary.run) } else { String::new() };
+    if let Some(first) = summary.runs_from {
+        run.push_str(&format!(", kept from run {first} on"));
+    }
     let events = if summary.events == 1 { "event" } else { "events" };
     Line::new(Style::Dim, &format!("{when} · {} {events}{run}", summary.events))
 }

@@ -8,6 +8,7 @@ use super::ApiCommand;
 use crate::args::{History, Logs};
 use crate::client::{Api, Client};
 use crate::exit::Outcome;
+use crate::out::note;
 use crate::render::{Line, Now, Style, Table, ago, plain, traceback_lines, without_traceback};
 
 /// The number of digest digits that are shown to a person.
@@ -56,6 +57,9 @@ impl ApiCommand {
         let mut client = self.client().await?;
         let request = proto::LogsRequest { execution_id: args.id.clone(), after: 0, follow: args.follow };
         let mut lines = client.ask(Api::logs, request).await?;
+        if let Some(first) = client.status(&args.id).await?.summary.and_then(|summary| summary.runs_from) {
+            note(&format!("log lines of runs before {first} are no longer kept (keep_runs)"));
+        }
         let mut names = Names { client: client.clone(), execution_id: args.id, known: HashMap::new() };
         while let Some(line) = lines.message().await.map_err(|e| client.stop(&e))? {
             let name = names.of(&line.scope).await?;

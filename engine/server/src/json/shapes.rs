@@ -54,6 +54,9 @@ pub(crate) struct SummaryJson<'a> {
     /// Why it failed or is parked, in short.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) failure: Option<FailureJson<'a>>,
+    /// The first run whose history and log lines are kept, if earlier ones were removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) runs_from: Option<u32>,
 }
 
 impl<'a> FromWire<'a, proto::Summary> for SummaryJson<'a> {
@@ -76,6 +79,7 @@ impl<'a> FromWire<'a, proto::Summary> for SummaryJson<'a> {
             waits_for: FromWire::from_wire(&wire.waits_for),
             other_waits: wire.waits_for.as_ref().map(|_| wire.other_waits),
             failure: FromWire::from_wire(&wire.failure),
+            runs_from: wire.runs_from,
         }
     }
 }

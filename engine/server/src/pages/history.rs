@@ -128,12 +128,14 @@ pub(super) fn runs(path: &str, summary: &proto::Summary, run: u32) -> Markup {
 }
 
 fn runs_by(summary: &proto::Summary, run: u32, page: impl Fn(u32) -> String) -> Markup {
+    let first = summary.runs_from.unwrap_or(1);
     html! {
         @if summary.run > 1 {
             p.note {
                 "Run " (run) " of " (summary.run) ". "
-                @if run > 1 { a href=(page(run - 1)) { "Earlier run" } " " }
+                @if run > first { a href=(page(run - 1)) { "Earlier run" } " " }
                 @if run < summary.run { a href=(page(run + 1)) { "Later run" } }
+                @if first > 1 { " Runs before " (first) " are no longer kept." }
             }
         }
     }

@@ -120,7 +120,7 @@ impl<'b> Plan<'b> {
                 let bytes = storage::of_child(&child.new.first);
                 self.count(batch, bytes);
                 self.inserted.push(executions::insertion(&NewRow { row, no, program, owner: None, bytes }));
-                self.chunks.push(chunks::insertion(row.key.tenant, no, row.run, &child.new.first));
+                self.chunks.push(chunks::insertion((row.key.tenant, no), row.run, &child.new.first, None));
                 attributes::add_rows(&mut self.attributes, row.key.tenant, no, &row.attributes);
                 self.executions.insert(row.key.clone(), (no, None));
                 self.post_commit.started.push(row.key.clone());
@@ -172,13 +172,14 @@ impl<'b> Plan<'b> {
         for chunk in &batch.chunks {
             // A value may be dropped in the same batch that adds it.
             let chunk = rewritten.get(&chunk.first).copied().unwrap_or(chunk);
-            self.chunks.push(chunks::insertion(tenant, no, run, chunk));
+            self.chunks.push(chunks::insertion((tenant, no), run, chunk, None));
         }
         for chunk in rewritten.into_values().filter(|chunk| chunk.first <= batch.after) {
-            self.rewritten.push(chunks::insertion(tenant, no, run, chunk));
+            self.rewritten.push(chunks::rewrite((tenant, no), run, chunk));
         }
         if let Some(next) = &batch.next_run {
-            self.chunks.push(chunks::insertion(tenant, no, batch.head.run, next));
+            let ending = storage::of_ending_run(batch, next);
+            self.chunks.push(chunks::insertion((tenant, no), batch.head.run, next, Some(ending)));
         }
     }
 
@@ -223,6 +224,7 @@ impl<'b> Plan<'b> {
                 batch.head.stamp.into(),
                 deadline.into(),
                 approvals::state_no(state).into(),
+                batch.run().into(),
             ]);
         }
     }

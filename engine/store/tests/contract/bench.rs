@@ -313,6 +313,7 @@ pub(crate) fn new(id: &str) -> NewExecution {
         ended_at: None,
         open_calls: None,
         waits_for: None,
+        runs_from: None,
     };
     NewExecution { head, first: chunk(1, 1) }
 }

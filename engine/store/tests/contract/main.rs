@@ -25,6 +25,7 @@ mod messages;
 mod migrations;
 mod moved_clock;
 mod notices;
+mod old_runs;
 mod opening;
 mod packs;
 mod parts;

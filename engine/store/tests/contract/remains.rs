@@ -197,7 +197,7 @@ async fn two_engines_share_what_is_left(bench: Bench) {
 }
 
 /// Makes the database refuse to delete rows of a table under this condition, which is about `old`.
-async fn forbid(bench: &Bench, table: &str, condition: &str) {
+pub(crate) async fn forbid(bench: &Bench, table: &str, condition: &str) {
     let mut meddler = Meddler::of(bench).await;
     let words = match bench.folder {
         Some(_) => format!(
@@ -214,7 +214,7 @@ async fn forbid(bench: &Bench, table: &str, condition: &str) {
     assert!(meddler.run(&words).await, "{words}");
 }
 
-async fn permit(bench: &Bench, table: &str) {
+pub(crate) async fn permit(bench: &Bench, table: &str) {
     let of = if bench.folder.is_some() { String::new() } else { format!(" on {table}") };
     bench.meddle(format!("drop trigger forbid_{table}{of}")).await;
 }

@@ -35,6 +35,7 @@ RUNNING = ExecutionStatus(
     inputs=None,
     output=None,
     failure=None,
+    runs_from=None,
     waiting_on=(),
     progress=(),
     steps=(),
@@ -128,6 +129,8 @@ def test_a_summary_says_what_is_waited_for_and_why_it_failed() -> None:
     assert (summary.failure.type, summary.error) == ("KeyError", "gone")
     working = _reading.summary(pb.Summary(status="running", started_at=since))
     assert (working.waits_for, working.other_waits, working.failure, working.error) == (None, 0, None, None)
+    assert working.runs_from is None
+    assert _reading.summary(pb.Summary(status="running", started_at=since, runs_from=7)).runs_from == 7
 
 
 def test_a_status_has_the_whole_failure_and_not_that_of_a_list() -> None:

@@ -88,7 +88,7 @@ impl Tables {
         }
         write_history(row, batch);
         write_rest(row, batch);
-        row.head = batch.head.clone();
+        row.head = ExecutionRow { runs_from: row.head.runs_from, ..batch.head.clone() };
         // If calls are counted, the number must be right. Otherwise sound executions would be parked.
         if let Some(counted) = batch.head.open_calls {
             assert_eq!(counted as usize, row.calls.len(), "open calls of {}", batch.key.id);

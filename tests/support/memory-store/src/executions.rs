@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cerebelum_history::{ExecutionId, LastFailure, Position, Status, Timestamp};
 use cerebelum_store::{
     ApprovalState, ChildCounts, Chunk, ExecutionDetail, ExecutionKey, ExecutionRow, Filter, HistoryPart, InboxRow,
-    Incarnation, LogRow, Page, Progress, State, StatusCounts, TenantId,
+    Incarnation, LogRow, Page, Progress, State, StatusCounts, StoreError, TenantId,
 };
 
 use crate::tables::{Row, Tables};
@@ -37,7 +37,11 @@ impl Tables {
         self.executions.entry(key).insert_entry(row).into_mut()
     }
 
-    pub(crate) fn history(&self, key: &ExecutionKey, run: u32, part: &HistoryPart) -> Vec<Chunk> {
+    pub(crate) fn history(&self, key: &ExecutionKey, run: u32, part: &HistoryPart) -> Result<Vec<Chunk>, StoreError> {
+        let head = self.executions.get(key).map(|row| &row.head);
+        if let Some(from) = head.and_then(|head| head.runs_from).filter(|from| run < *from) {
+            return Err(StoreError::not_kept(&key.id, run, from));
+        }
         let chunks = self.executions.get(key).and_then(|row| row.runs.get(&run)).into_iter().flatten();
         let mut bytes = 0;
         let is_wanted = |chunk: &&Chunk| match part {
@@ -50,7 +54,34 @@ impl Tables {
             }
             HistoryPart::Page { .. } => false,
         };
-        chunks.filter(is_wanted).cloned().collect()
+        Ok(chunks.filter(is_wanted).cloned().collect())
+    }
+
+    pub(crate) fn overdue_runs(&self, keep: u32, after: i64, limit: u32) -> Vec<i64> {
+        let is_overdue = |row: &&Row| row.head.run - row.head.runs_from.unwrap_or(1) >= keep.max(2);
+        let overdue = self.executions.values().filter(is_overdue).map(|row| row.no.cast_signed());
+        let mut places: Vec<i64> = overdue.filter(|no| *no > after).collect();
+        places.sort_unstable();
+        places.truncate(limit as usize);
+        places
+    }
+
+    /// Removes runs. It takes no pieces: nothing here waits for it.
+    pub(crate) fn remove_runs(&mut self, place: i64, keep: u32) -> u64 {
+        let row = self.executions.values_mut().find(|row| row.no.cast_signed() == place);
+        let Some(row) = row.filter(|row| row.head.run - row.head.runs_from.unwrap_or(1) >= keep.max(2)) else {
+            return 0;
+        };
+        let from = row.head.run + 1 - keep.max(2);
+        row.head.runs_from = Some(from);
+        let before = row.logs.len() + row.runs.values().map(Vec::len).sum::<usize>();
+        row.logs.retain(|line| line.run >= from);
+        row.runs.retain(|run, chunks| {
+            chunks.retain(|chunk| *run >= from || (*run, chunk.first) == (1, Position(1)));
+            !chunks.is_empty()
+        });
+        let after = row.logs.len() + row.runs.values().map(Vec::len).sum::<usize>();
+        (before - after) as u64
     }
 
     pub(crate) fn unseen(&self, key: &ExecutionKey) -> Vec<InboxRow> {

@@ -126,7 +126,8 @@ impl Store for MemoryStore {
     }
 
     fn history(&self, key: &ExecutionKey, run: u32, part: HistoryPart) -> StoreFuture<'_, Vec<Chunk>> {
-        self.transact(|tables| tables.history(key, run, &part))
+        let read = self.transact(|tables| tables.history(key, run, &part));
+        Box::pin(async move { read.await? })
     }
 
     fn execution(&self, key: &ExecutionKey) -> StoreFuture<'_, Option<ExecutionRow>> {
@@ -192,6 +193,14 @@ impl Store for MemoryStore {
     fn delete_remains(&self, _: u32) -> StoreFuture<'_, u64> {
         // An execution goes here with everything that belongs to it.
         self.transact(|_| 0)
+    }
+
+    fn overdue_runs(&self, keep: u32, after: i64, limit: u32) -> StoreFuture<'_, Vec<i64>> {
+        self.transact(|tables| tables.overdue_runs(keep, after, limit))
+    }
+
+    fn remove_runs(&self, place: i64, keep: u32) -> StoreFuture<'_, u64> {
+        self.transact(|tables| tables.remove_runs(place, keep))
     }
 
     fn logs(&self, key: &ExecutionKey, after: i64, limit: u32) -> StoreFuture<'_, Vec<LogRow>> {

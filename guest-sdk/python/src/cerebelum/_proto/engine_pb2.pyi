@@ -124,6 +124,7 @@ class Summary(Message):
     waits_for: WaitingOn
     other_waits: int
     failure: Failure
+    runs_from: int
     def __init__(
         self,
         *,
@@ -140,6 +141,7 @@ class Summary(Message):
         waits_for: WaitingOn | None = ...,
         other_waits: int | None = ...,
         failure: Failure | None = ...,
+        runs_from: int | None = ...,
     ) -> None: ...
 
 class ExecutionStatus(Message):

@@ -106,6 +106,7 @@ def _summary_fields(message: pb.Summary) -> dict[str, Any]:
         "waits_for": _waiting_on(message.waits_for) if message.HasField("waits_for") else None,
         "other_waits": message.other_waits,
         "failure": _failure(message),
+        "runs_from": message.runs_from if message.HasField("runs_from") else None,
     }
 
 

@@ -133,6 +133,8 @@ class ExecutionSummary:
     failure: FailureInfo | None
     """Why it failed or is parked. In a list it is short: the beginning of the message, and of an exception its type in
     the details."""
+    runs_from: int | None
+    """The first run whose history and log lines are kept, if earlier ones were removed."""
 
     @property
     def workflow_name(self) -> str:
