@@ -72,7 +72,7 @@ impl Activation {
         let of = (&log.row.key, log.row.workflow.clone());
         Self {
             guests: Guests::new(node.clone(), of, held.account().clone()),
-            requests: Requests::new(node.clone(), log.incarnation),
+            requests: Requests::new(node.clone(), log.incarnation, log.row.key.tenant),
             inbox: Inbox::new(nudge.clone()),
             ahead: RunAheadLimit::new(node.bytes_ahead.clone()),
             evicted: BTreeSet::new(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Failure, HttpRequest, HttpResponse, planted};
-use cerebelum_store::Incarnation;
+use cerebelum_store::{Incarnation, TenantId};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -147,9 +147,9 @@ pub(crate) struct Doorway {
 }
 
 impl Doorway {
-    pub(crate) fn new(node: &Node) -> Self {
+    pub(crate) fn new(node: &Node, tenant: TenantId) -> Self {
         let turns = Arc::new(Semaphore::new(REQUESTS_OUTSIDE_MAX));
-        Self { barrier: Arc::default(), turns, memory: node.answers.share(EXECUTION_ANSWER_BYTES_MAX) }
+        Self { barrier: Arc::default(), turns, memory: node.answers.share(tenant, EXECUTION_ANSWER_BYTES_MAX) }
     }
 }
 

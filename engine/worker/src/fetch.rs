@@ -3,6 +3,7 @@
 mod available;
 mod budget;
 mod connector;
+mod meter;
 mod outgoing;
 mod outlets;
 mod permits;
@@ -16,6 +17,7 @@ use cerebelum_history::{Failure, HttpRequest, HttpResponse, kind};
 use cerebelum_store::Store;
 use futures::future::BoxFuture;
 use http::Response;
+use http::response::Parts;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy::Error;
@@ -24,7 +26,6 @@ use tokio::time::Instant;
 use crate::Config;
 use crate::env::{HostHeaders, HttpClient};
 use crate::grants::Grants;
-use budget::Budget;
 use outlets::Outlets;
 use permits::NotGranted;
 pub(crate) use permits::{covers, is_host};
@@ -40,6 +41,9 @@ const RESPONSE_HEADER_BYTES_MAX: usize = 64 << 10;
 /// The longest cause of a failed request, in bytes.
 const CAUSE_BYTES_MAX: usize = 500;
 const TOTAL: Duration = Duration::from_secs(60);
+/// How long an answer may wait for memory in all, besides the time that its server takes. It is longer than the default
+/// lease: an engine whose database does not answer loses its executions before an answer fails for want of memory.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Sends requests for steps, each tenant's over connections of its own.
 pub(crate) struct Fetcher {
@@ -78,9 +82,15 @@ impl Fetcher {
 struct Until {
     deadline: Instant,
     timeout: Duration,
+    /// How long it may still wait for memory.
+    room_wait: Duration,
 }
 
 impl Until {
+    fn new(timeout: Duration) -> Self {
+        Self { deadline: Instant::now() + timeout, timeout, room_wait: ROOM_WAIT_MAX }
+    }
+
     async fn limit<T>(&self, doing: impl Future<Output = T>) -> Result<T, Failure> {
         let late = |_| {
             let ms = self.timeout.as_millis();
@@ -90,48 +100,64 @@ impl Until {
     }
 
     /// Waits for memory. The wait extends the deadline, because it is the engine's time and not the server's.
-    async fn evict(&mut self, room: &mut Room, bytes: usize) {
+    async fn grow(&mut self, room: &mut Room, bytes: usize) -> Result<(), Failure> {
         let began = Instant::now();
-        room.grow_to(bytes).await;
-        self.deadline += began.elapsed();
+        let grown = tokio::time::timeout(self.room_wait, room.grow_to(bytes)).await;
+        let waited = began.elapsed();
+        self.deadline += waited;
+        self.room_wait = self.room_wait.saturating_sub(waited);
+        grown.map_err(|_| {
+            let seconds = ROOM_WAIT_MAX.as_secs();
+            let why =
+                format!("there was no memory for the answer for {seconds} s: other answers of the tenant hold it");
+            Failure::retryable(kind::HTTP_TIMEOUT, why)
+        })
     }
 }
 
-/// Reads an answer as memory becomes available for it.
-async fn read(
-    response: Response<Incoming>,
-    room: &mut Room,
-    until: &mut Until,
-    budget: &Budget,
-) -> Result<HttpResponse, Failure> {
+/// Reads an answer as memory becomes available for what has arrived of it.
+async fn read(response: Response<Incoming>, room: &mut Room, until: &mut Until) -> Result<HttpResponse, Failure> {
     let (head, mut body) = response.into_parts();
-    let head_bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    budget.spend(head_bytes as u64);
-    if head.headers.len() > RESPONSE_HEADERS_MAX || head_bytes > RESPONSE_HEADER_BYTES_MAX {
-        return Err(Failure::new(
-            kind::HTTP_TOO_LARGE,
-            format!(
-                "the answer has {} headers with {head_bytes} bytes, at most {RESPONSE_HEADERS_MAX} with \
-                 {RESPONSE_HEADER_BYTES_MAX} are taken",
-                head.headers.len()
-            ),
-        ));
-    }
-    let expected = usize::try_from(body.size_hint().exact().unwrap_or(0)).unwrap_or(usize::MAX);
-    check_size(expected)?;
-    until.evict(room, head_bytes + expected).await;
-    let mut bytes = Vec::with_capacity(expected);
+    let head_bytes = check_head(&head)?;
+    let announced = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    check_size(announced.unwrap_or(0))?;
+    until.grow(room, head_bytes).await?;
+    let mut bytes = Vec::new();
     while let Some(frame) = until.limit(body.frame()).await? {
+        // A body of which there is always something more must not keep the thread.
+        tokio::task::coop::consume_budget().await;
         let Ok(data) = frame.map_err(|e| failure(&e))?.into_data() else { continue };
-        budget.spend(data.len() as u64);
-        check_size(bytes.len() + data.len())?;
-        until.evict(room, head_bytes + bytes.len() + data.len()).await;
+        let length = bytes.len() + data.len();
+        check_size(length)?;
+        if length > bytes.capacity() {
+            // Twice what has arrived, so that many small pieces are not copied many times. What was announced is no more
+            // than a bound: a server may announce much and send nothing.
+            let capacity = (2 * bytes.capacity()).min(announced.unwrap_or(RESPONSE_BYTES_MAX)).max(length);
+            until.grow(room, head_bytes + capacity).await?;
+            bytes.reserve_exact(capacity - bytes.len());
+        }
         bytes.extend_from_slice(&data);
     }
     bytes.shrink_to_fit();
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     Ok(HttpResponse { status: head.status.as_u16(), headers, body: bytes })
+}
+
+/// The bytes of an answer's headers.
+fn check_head(head: &Parts) -> Result<usize, Failure> {
+    let (count, bytes) =
+        (head.headers.len(), head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum());
+    match count > RESPONSE_HEADERS_MAX || bytes > RESPONSE_HEADER_BYTES_MAX {
+        true => Err(Failure::new(
+            kind::HTTP_TOO_LARGE,
+            format!(
+                "the answer has {count} headers with {bytes} bytes, at most {RESPONSE_HEADERS_MAX} with \
+                 {RESPONSE_HEADER_BYTES_MAX} are taken"
+            ),
+        )),
+        false => Ok(bytes),
+    }
 }
 
 fn check_size(bytes: usize) -> Result<(), Failure> {

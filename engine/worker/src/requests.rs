@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cerebelum_history::{CallName, Execution, Failure, Moment, Scope, kind, planted};
-use cerebelum_store::Incarnation;
+use cerebelum_store::{Incarnation, TenantId};
 use futures::future::{AbortHandle, Abortable, BoxFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -44,10 +44,10 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// Creates the set without requests.
-    pub(crate) fn new(node: Arc<Node>, incarnation: Incarnation) -> Self {
+    /// Creates the set without requests, of an execution of this tenant.
+    pub(crate) fn new(node: Arc<Node>, incarnation: Incarnation, tenant: TenantId) -> Self {
         Self {
-            doorway: Doorway::new(&node),
+            doorway: Doorway::new(&node, tenant),
             node,
             incarnation,
             in_progress: FuturesUnordered::new(),

@@ -29,6 +29,7 @@ mod faults;
 mod grants;
 mod growth;
 mod hostile;
+mod hostile_servers;
 mod killed;
 mod liveness;
 mod metrics;

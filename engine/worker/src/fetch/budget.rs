@@ -22,21 +22,23 @@ struct Spent {
 }
 
 impl Budget {
-    /// Spends bytes of `max` in a minute, if anything is left.
-    pub(super) fn admit(&self, bytes: u64, max: u64, now: Instant) -> bool {
+    /// Whether anything is left of `max` bytes in a minute.
+    pub(super) fn admits(&self, max: u64, now: Instant) -> bool {
         let mut spent = self.0.lock();
         spent.settle(max, now);
-        let is_left = spent.bytes < max;
-        if is_left {
-            spent.bytes = spent.bytes.saturating_add(bytes);
-        }
-        is_left
+        spent.bytes < max
     }
 
-    /// Spends bytes that have been moved already.
+    /// Spends bytes that have been moved.
     pub(super) fn spend(&self, bytes: u64) {
         let mut spent = self.0.lock();
         spent.bytes = spent.bytes.saturating_add(bytes);
+    }
+
+    /// What is spent and has not come back yet.
+    #[cfg(test)]
+    pub(super) fn spent(&self) -> u64 {
+        self.0.lock().bytes
     }
 }
 
@@ -64,7 +66,11 @@ mod tests {
     #[test]
     fn what_is_spent_comes_back_within_a_minute_and_a_debt_is_paid_first() {
         let (budget, began) = (Budget::default(), Instant::now());
-        let admit = |bytes, ms| budget.admit(bytes, 600, began + Duration::from_millis(ms));
+        let admit = |bytes, ms| {
+            let admits = budget.admits(600, began + Duration::from_millis(ms));
+            budget.spend(if admits { bytes } else { 0 });
+            admits
+        };
         assert!(admit(600, 0) && !admit(1, 0));
         assert!(admit(1, 500) && admit(1, 500), "5 came back, and the last byte may be the first of many");
         budget.spend(1_200);
@@ -75,20 +81,22 @@ mod tests {
     #[test]
     fn however_often_it_is_asked_the_same_comes_back() {
         let (budget, began) = (Budget::default(), Instant::now());
-        assert!(budget.admit(60, 60, began));
+        budget.spend(60);
         for ms in 0..=5_000 {
-            budget.admit(0, 60, began + Duration::from_millis(ms));
+            budget.admits(60, began + Duration::from_millis(ms));
         }
-        assert_eq!(budget.0.lock().bytes, 55);
+        assert_eq!(budget.spent(), 55);
     }
 
     #[test]
     fn a_lower_budget_has_no_older_debt_and_none_lets_nothing_through() {
         let (budget, began) = (Budget::default(), Instant::now());
-        assert!(budget.admit(1 << 40, 1 << 30, began) && !budget.admit(1, 60, began));
-        assert!(budget.admit(1, 60, began + Duration::from_secs(2)));
+        assert!(budget.admits(1 << 30, began));
+        budget.spend(1 << 40);
+        assert!(!budget.admits(60, began));
+        assert!(budget.admits(60, began + Duration::from_secs(2)));
         for seconds in [2, 100] {
-            assert!(!budget.admit(1, 0, began + Duration::from_secs(seconds)));
+            assert!(!budget.admits(0, began + Duration::from_secs(seconds)));
         }
     }
 }

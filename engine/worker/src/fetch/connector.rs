@@ -14,18 +14,24 @@ use futures::future::BoxFuture;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
 use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::budget::Budget;
+use super::meter::{Meter, Metered};
 use super::permits::Permits;
 
-type Tcp = <HttpConnector as Service<Uri>>::Response;
+type Tcp = TokioIo<Metered<TcpStream>>;
 
 /// Opens TCP connections to checked addresses.
 #[derive(Clone)]
 pub(super) struct Checked {
     tcp: HttpConnector,
     permits: Permits,
+    /// All that its connections move is spent from it.
+    budget: Arc<Budget>,
     timeout: Duration,
 }
 
@@ -60,7 +66,10 @@ impl Checked {
             // A literal address in place of the name, so that no further look-up happens.
             let literal = Uri::try_from(format!("http://{address}/")).map_err(io::Error::other)?;
             last = match tokio::time::timeout(share, self.tcp.call(literal)).await {
-                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Ok(connection)) => {
+                    let meter = Meter::new(self.budget.clone());
+                    return Ok(TokioIo::new(Metered::new(connection.into_inner(), meter)));
+                }
                 Ok(Err(error)) => io::Error::other(error),
                 Err(_) => io::ErrorKind::TimedOut.into(),
             };
@@ -89,12 +98,12 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(permits: Permits, timeout: Duration, tls: rustls::ClientConfig) -> Self {
+    pub(super) fn new(permits: Permits, budget: Arc<Budget>, timeout: Duration, tls: rustls::ClientConfig) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions();
-        Self { inner: https.wrap_connector(Checked { tcp, permits, timeout }), timeout }
+        Self { inner: https.wrap_connector(Checked { tcp, permits, budget, timeout }), timeout }
     }
 }
 

@@ -110,13 +110,6 @@ pub(super) fn prepare(
     Ok(built)
 }
 
-/// The bytes of a request, without what the connection adds.
-pub(super) fn size(request: &Request<Full<Bytes>>) -> u64 {
-    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let head = request.method().as_str().len() + request.uri().path_and_query().map_or(0, |path| path.as_str().len());
-    (head + headers) as u64 + hyper::body::Body::size_hint(request.body()).exact().unwrap_or(0)
-}
-
 /// Where a request goes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Destination<'a> {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::available::{self, Available};
 use super::budget::Budget;
 use super::connector::{self, Connector};
+use super::meter::Meter;
 use super::outgoing;
 use super::permits::Permits;
 use super::room::Room;
@@ -41,6 +42,10 @@ const OUTLETS_MAX: usize = 1_000;
 const READS_MAX: usize = 4;
 /// The pause before what a tenant's requests may reach is read again.
 const READ_AGAIN: Duration = Duration::from_millis(200);
+/// How many bytes of an answer over HTTP/2 may be in memory before its room is asked for.
+const HTTP2_STREAM_BYTES_MAX: u32 = 256 << 10;
+/// The same of all answers on one connection.
+const HTTP2_CONNECTION_BYTES_MAX: u32 = 1 << 20;
 /// How many names are resolved at once: each look-up holds a thread until the system's resolver answers.
 const LOOKUPS_MAX: usize = 128;
 
@@ -163,7 +168,7 @@ impl Outlets {
         // A tenant does not go on with the sessions of another one.
         let mut tls = self.tls.clone();
         tls.resumption = rustls::client::Resumption::default();
-        let connector = Connector::new(permits.clone(), CONNECT, tls);
+        let connector = Connector::new(permits.clone(), budget.clone(), CONNECT, tls);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
@@ -172,6 +177,8 @@ impl Outlets {
             .http1_max_headers(RESPONSE_HEADERS_MAX)
             .http1_max_buf_size(RESPONSE_HEADER_BYTES_MAX)
             .http2_max_header_list_size(RESPONSE_HEADER_BYTES_MAX as u32)
+            .http2_initial_stream_window_size(HTTP2_STREAM_BYTES_MAX)
+            .http2_initial_connection_window_size(HTTP2_CONNECTION_BYTES_MAX)
             .build(connector);
         Outlet { client, permits, secrets, budget, per_minute }
     }
@@ -197,14 +204,15 @@ impl Outlet {
         let timeout = request.timeout_ms.map_or(TOTAL, Duration::from_millis).min(TOTAL);
         let named = available::named(&request);
         let request = outgoing::prepare(request, headers, grants, (&self.permits, &self.secrets))?;
-        if !self.budget.admit(outgoing::size(&request), self.per_minute, Instant::now()) {
+        if !self.budget.admits(self.per_minute, Instant::now()) {
             return Err(over_budget(self.per_minute));
         }
         let echoes = self.secrets.echoes(&named);
-        let mut until = Until { deadline: Instant::now() + timeout, timeout };
+        let mut until = Until::new(timeout);
         let exchange = async {
             let response = until.limit(self.client.request(request)).await?.map_err(|e| failure(&e))?;
-            read(response, room, &mut until, &self.budget).await
+            let _on_wire = response.extensions().get::<Meter>().map(Meter::answer);
+            read(response, room, &mut until).await
         };
         let mut answer = exchange.await.map_err(|failure| echoes.remove_from_failure(failure))?;
         echoes.remove_from(&mut answer);

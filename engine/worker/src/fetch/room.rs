@@ -1,46 +1,132 @@
-//! Memory for incoming answers, in bytes: limited per execution and per engine.
+//! Memory for incoming answers, in bytes: limited per execution and per engine, and shared between tenants.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use cerebelum_store::TenantId;
+use tokio::sync::{Mutex as Queue, Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How many bytes of answers an execution may have in memory, from their arrival until they are durable.
 pub(crate) const EXECUTION_ANSWER_BYTES_MAX: usize = 32 << 20;
-/// The limit for all executions of an engine together, in addition to one answer that may always be completed.
+/// The limit for all executions of an engine together. One tenant may have as many of them as are still free: half if it
+/// is alone, then half of the rest. In addition each tenant may always complete one answer.
 pub(crate) const ENGINE_ANSWER_BYTES_MAX: usize = 128 << 20;
+/// The beginning of an answer that is not counted: small answers arrive whatever the others hold.
+const FREE_ANSWER_BYTES: usize = 16 << 10;
 
 /// An engine's memory for answers.
 #[derive(Debug, Clone)]
-pub(crate) struct AnswerMemory {
-    bytes: Arc<Semaphore>,
-    /// One answer at a time may exceed the limit. Answers of unknown size can fill the memory together, each with a
-    /// part of itself; this one is completed nevertheless and then frees memory.
+pub(crate) struct AnswerMemory(Arc<EngineMemory>);
+
+#[derive(Debug)]
+struct EngineMemory {
+    bytes_max: usize,
+    /// The bytes of all tenants.
+    taken: Mutex<usize>,
+    tenants: Mutex<HashMap<TenantId, Weak<TenantMemory>>>,
+    /// Wakes the first waiting answer of each tenant.
+    freed: Notify,
+}
+
+/// The part of an engine's memory that one tenant has.
+#[derive(Debug)]
+struct TenantMemory {
+    engine: Arc<EngineMemory>,
+    /// The bytes of this tenant. They change only while `engine.taken` is locked.
+    taken: AtomicUsize,
+    /// Its answers wait in line, so that a release wakes no more than one of them.
+    line: Queue<()>,
+    /// One answer at a time may exceed the limits. Answers can fill the memory together, each with a part of itself; this
+    /// one is completed nevertheless and then frees memory.
     overdraft: Arc<Semaphore>,
 }
 
 impl AnswerMemory {
     /// Creates memory for this many bytes.
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes: Arc::new(Semaphore::new(bytes_max)), overdraft: Arc::new(Semaphore::new(1)) }
+        let (taken, tenants, freed) = Default::default();
+        Self(Arc::new(EngineMemory { bytes_max, taken, tenants, freed }))
     }
 
-    /// The share of one execution.
-    pub(crate) fn share(&self, bytes_max: usize) -> ExecutionMemory {
-        ExecutionMemory { engine: self.clone(), bytes: Arc::new(Semaphore::new(bytes_max)) }
+    /// The share of one execution of a tenant.
+    pub(crate) fn share(&self, tenant: TenantId, bytes_max: usize) -> ExecutionMemory {
+        ExecutionMemory { tenant: self.of(tenant), bytes: Arc::new(Semaphore::new(bytes_max)) }
+    }
+
+    fn of(&self, tenant: TenantId) -> Arc<TenantMemory> {
+        let mut tenants = self.0.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.retain(|_, memory| memory.strong_count() > 0);
+        tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let (taken, line, overdraft) = (AtomicUsize::default(), Queue::default(), Arc::new(Semaphore::new(1)));
+            let memory = Arc::new(TenantMemory { engine: self.0.clone(), taken, line, overdraft });
+            tenants.insert(tenant, Arc::downgrade(&memory));
+            memory
+        })
     }
 }
 
-/// The memory of one execution for answers, within that of its engine.
+impl EngineMemory {
+    fn taken(&self) -> MutexGuard<'_, usize> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TenantMemory {
+    /// Waits until this tenant may have this many bytes more, and takes them.
+    async fn take(self: Arc<Self>, bytes: usize) -> Taken {
+        let _first = self.line.lock().await;
+        loop {
+            // Registered before the look, so that a release in between is noticed.
+            let mut freed = std::pin::pin!(self.engine.freed.notified());
+            freed.as_mut().enable();
+            if self.try_take(bytes) {
+                return Taken { tenant: self.clone(), bytes };
+            }
+            freed.await;
+        }
+    }
+
+    fn try_take(&self, bytes: usize) -> bool {
+        let mut all = self.engine.taken();
+        let own = self.taken.load(Ordering::Relaxed) + bytes;
+        let fits = own + *all + bytes <= self.engine.bytes_max;
+        if fits {
+            *all += bytes;
+            self.taken.store(own, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+/// Bytes that a tenant has taken. They are given back when dropped.
+#[derive(Debug)]
+struct Taken {
+    tenant: Arc<TenantMemory>,
+    bytes: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut all = self.tenant.engine.taken();
+        *all -= self.bytes;
+        self.tenant.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        drop(all);
+        self.tenant.engine.freed.notify_waiters();
+    }
+}
+
+/// The memory of one execution for answers, within that of its tenant.
 #[derive(Debug, Clone)]
 pub(crate) struct ExecutionMemory {
-    engine: AnswerMemory,
+    tenant: Arc<TenantMemory>,
     bytes: Arc<Semaphore>,
 }
 
 impl ExecutionMemory {
     /// Memory for an answer that has not arrived yet.
     pub(crate) fn room(&self) -> Room {
-        Room { memory: self.clone(), bytes: 0, held: Vec::new(), is_overdrawn: false }
+        Room { memory: self.clone(), counted: 0, held: Vec::new(), overdraft: None }
     }
 }
 
@@ -48,85 +134,37 @@ impl ExecutionMemory {
 #[derive(Debug)]
 pub struct Room {
     memory: ExecutionMemory,
-    bytes: usize,
-    held: Vec<OwnedSemaphorePermit>,
-    is_overdrawn: bool,
+    /// Its bytes without those that are free.
+    counted: usize,
+    held: Vec<(OwnedSemaphorePermit, Taken)>,
+    overdraft: Option<OwnedSemaphorePermit>,
 }
 
 impl Room {
     /// Waits until the answer may take this many bytes in all.
     pub async fn grow_to(&mut self, bytes: usize) {
-        let more = bytes.saturating_sub(self.bytes);
-        self.bytes = self.bytes.max(bytes);
-        if more == 0 || self.is_overdrawn {
+        let counted = bytes.saturating_sub(FREE_ANSWER_BYTES);
+        let more = counted.saturating_sub(self.counted);
+        if more == 0 || self.overdraft.is_some() {
             return;
         }
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let ExecutionMemory { engine, bytes } = self.memory.clone();
+        let ExecutionMemory { tenant, bytes } = self.memory.clone();
+        let overdraft = tenant.overdraft.clone();
         let within = async {
-            let own = bytes.acquire_many_owned(more).await;
-            let shared = engine.bytes.acquire_many_owned(more).await;
-            [own, shared].map(|permit| permit.expect("nobody closes it"))
+            let own = bytes.acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)).await;
+            (own.expect("nobody closes it"), tenant.take(more).await)
         };
         tokio::select! {
             biased;
-            permits = within => self.held.extend(permits),
-            // The holder of the overdraft waits for no further memory, so it cannot be part of a deadlock.
-            permit = engine.overdraft.acquire_owned() => {
-                self.held.push(permit.expect("nobody closes it"));
-                self.is_overdrawn = true;
+            taken = within => {
+                self.held.push(taken);
+                self.counted = counted;
             }
+            // The holder of the overdraft waits for no further memory, so it cannot be part of a deadlock.
+            permit = overdraft.acquire_owned() => self.overdraft = Some(permit.expect("nobody closes it")),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn answers_beyond_the_memory_wait_and_go_on_when_another_one_is_put_away() {
-        let engine = AnswerMemory::new(100);
-        let execution = engine.share(100);
-        let (mut a, mut b, mut c) = (execution.room(), execution.room(), execution.room());
-        a.grow_to(90).now_or_never().expect("there is room");
-        b.grow_to(90).now_or_never().expect("one may exceed it");
-        assert!(c.grow_to(90).now_or_never().is_none(), "no more than one");
-        drop(a);
-        c.grow_to(90).now_or_never().expect("there is room again");
-        drop((b, c));
-        assert_eq!((engine.bytes.available_permits(), engine.overdraft.available_permits()), (100, 1));
-    }
-
-    #[tokio::test]
-    async fn one_execution_cannot_take_the_memory_of_all() {
-        let engine = AnswerMemory::new(100);
-        let (greedy, modest) = (engine.share(20), engine.share(20));
-        let mut rooms: Vec<_> = (0..9).map(|_| greedy.room()).collect();
-        let grown = rooms.iter_mut().filter_map(|room| room.grow_to(15).now_or_never()).count();
-        assert_eq!(grown, 2, "one within its share, and the one that may exceed it");
-        modest.room().grow_to(20).now_or_never().expect("others have theirs");
-    }
-
-    #[tokio::test]
-    async fn answers_that_grow_together_all_arrive() {
-        let engine = AnswerMemory::new(100);
-        let of_engine = |count: usize| (0..count).map(|_| engine.share(40)).collect::<Vec<_>>();
-        let arriving = of_engine(5).into_iter().flat_map(|execution| {
-            (0..5).map(move |_| {
-                let mut room = execution.room();
-                async move {
-                    for bytes in (0..=30).step_by(3) {
-                        room.grow_to(bytes).await;
-                        tokio::task::yield_now().await;
-                    }
-                }
-            })
-        });
-        let all = futures::future::join_all(arriving);
-        tokio::time::timeout(std::time::Duration::from_secs(20), all).await.expect("none waits for ever");
-        assert_eq!((engine.bytes.available_permits(), engine.overdraft.available_permits()), (100, 1));
-    }
-}
+mod tests;
