@@ -11,6 +11,8 @@ mod view;
 use std::path::PathBuf;
 
 use cerebelum_server::Span;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::Settings;
@@ -66,7 +68,10 @@ impl Cli {
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
     {
-        Self::from_arg_matches(&Self::shown().try_get_matches_from(line)?)
+        let matches = Self::shown().try_get_matches_from(line)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.global.choose(|flag| matches.value_source(flag) == Some(ValueSource::CommandLine))?;
+        Ok(cli)
     }
 }
 
@@ -87,11 +92,35 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "CEREBELUM_CLIENT_CERT", hide_env_values = true, value_name = "FILE")]
     pub(crate) client_cert: Option<PathBuf>,
     /// The engine and the token that `cerebelum login` kept under this name
-    #[arg(long, global = true, env = "CEREBELUM_CONTEXT", hide_env_values = true, conflicts_with_all = ["url", "token"])]
+    #[arg(long, global = true, env = "CEREBELUM_CONTEXT", hide_env_values = true)]
     pub(crate) context: Option<String>,
     /// Answer in JSON, for programs
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+impl Global {
+    /// Lets a context stand against an address and a token: what is typed goes before variables, and a variable that is
+    /// empty is none.
+    fn choose(&mut self, is_typed: impl Fn(&str) -> bool) -> Result<(), clap::Error> {
+        for set in [&mut self.url, &mut self.token, &mut self.context] {
+            set.take_if(|value| value.is_empty());
+        }
+        let is_set = (self.context.is_some(), self.url.is_some() || self.token.is_some());
+        let other = if self.url.is_some() { "url" } else { "token" };
+        match (is_set, is_typed("context"), is_typed("url") || is_typed("token")) {
+            ((true, true), true, false) => (self.url, self.token) = (None, None),
+            ((true, true), false, true) => self.context = None,
+            ((true, true), _, _) => {
+                let why = format!(
+                    "the argument '--context <CONTEXT>' cannot be used with '--{other}': it names an engine and a token\n"
+                );
+                return Err(Cli::command().error(ErrorKind::ArgumentConflict, why));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -65,25 +65,25 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The place that the flags and variables name. A context applies if neither an address nor a
-    /// token is named, or if its own address is; its token goes to no other address.
+    /// The place that the flags and variables name. A context applies if no address is named, or if its own is; its token
+    /// goes to no other address, and a token that is named goes before it.
     pub(crate) fn of(global: &Global) -> Outcome<Self> {
         let url = global.url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
-        let context = match (&global.context, &url, &global.token) {
-            (Some(name), _, _) => Some(Contexts::read()?.named(name)?.clone()),
-            (None, _, Some(_)) => None,
-            (None, Some(url), None) => Contexts::read()?.at(url)?.cloned(),
-            (None, None, None) => Contexts::read()?.current().cloned(),
+        let context = match (&global.context, &url) {
+            (Some(name), _) => Some(Contexts::read()?.named(name)?.clone()),
+            (None, Some(url)) => Contexts::read()?.at(url)?.cloned(),
+            (None, None) => Contexts::read()?.current().cloned(),
         };
+        let named = global.token.clone();
         let ca = global.ca.as_deref().map(|file| whole_path("--ca", file)).transpose()?;
         let cert = global.client_cert.as_deref().map(|file| whole_path("--client-cert", file)).transpose()?;
         let place = match context {
             Some(Context { url, token, ca: kept, client_cert }) => {
-                Self { url, token: Some(token), ca: ca.or(kept), client_cert: cert.or(client_cert) }
+                Self { url, token: named.or(Some(token)), ca: ca.or(kept), client_cert: cert.or(client_cert) }
             }
             None => {
                 let url = url.unwrap_or_else(|| DEFAULT_URL.to_owned());
-                Self { url, token: global.token.clone(), ca, client_cert: cert }
+                Self { url, token: named, ca, client_cert: cert }
             }
         };
         if place.token.is_some() && !is_tls(&place.url) && is_elsewhere(&place.url) {

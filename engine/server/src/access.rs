@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cerebelum_worker::{Action, ApiError, Caller, CallerSpan, Engine};
@@ -175,6 +175,12 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
         (_, Some(Entry::Callers(action))) => Some(action),
         (Interface::Grpc, None) => None,
         (_, Some(Entry::Anyone) | None) => {
+            // Of a form for a link that is not one, no byte is read.
+            if let Some(token) = link_of_form(&request)
+                && let Err(refused) = gate.engine.approval_by_link(token).await
+            {
+                return below(gate.public_url.as_ref(), pages::refused(refusal(refused), &request)).await;
+            }
             // The answer to a question may be large, and its token is in the path.
             let bytes_max = if matched(&request) == pages::LINK { pages::FORM_BYTES_MAX } else { OPEN_BODY_BYTES_MAX };
             return next.run(request.map(|body| Body::new(Limited::new(body, bytes_max)))).await;
@@ -211,6 +217,12 @@ pub(crate) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
     };
     kinds::explain(answer.headers_mut());
     answer
+}
+
+/// The link that a form is sent to.
+fn link_of_form(request: &Request) -> Option<&str> {
+    let is_form = request.method() == Method::POST && matched(request) == pages::LINK;
+    request.uri().path().rsplit('/').next().filter(|_| is_form)
 }
 
 /// The span from which a request came, if it says so.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -195,7 +195,17 @@ fn router(
         .layer(middleware::from_fn_with_state(budget, answers::weigh))
         .layer(middleware::from_fn_with_state(gate, admit))
         .layer(middleware::from_fn_with_state(Walls { origins, pages: entries, public_url }, guard))
+        .layer(middleware::map_response(keep_private))
         .layer(middleware::from_fn_with_state(requests, scrape::measure))
+}
+
+/// Keeps an answer from caches, and from being taken for something else. Files that are the same for all readers say
+/// themselves how long they may be kept.
+async fn keep_private(mut answer: Response) -> Response {
+    let headers = answer.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    answer
 }
 
 fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {

@@ -30,6 +30,7 @@ use utoipa_axum::routes;
 
 use crate::entries::{Entries, entry_of};
 use crate::service::Service;
+pub(crate) use body::{is_too_long, status_of};
 pub(crate) use lines::NDJSON;
 pub(crate) use problem::Problem;
 

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::Access;
+use crate::access::{ACTIONS, Access};
 use crate::answers::{Budget, Pages};
 use crate::convert::{or_default, refusal};
 use crate::proto;
@@ -407,6 +407,11 @@ impl Verbs for Service {
         let access = Access::of(&request)?;
         let (caller, request) = self.asked(request).await?;
         let _page = self.pages(&access).await?;
+        if let Some(unknown) = request.operation.as_deref().filter(|name| !is_method(name)) {
+            let why =
+                format!("`{}` is not a method that the audit knows, such as Start or Approve", unknown.escape_debug());
+            return Err(Status::invalid_argument(why));
+        }
         let (acts, next) = self.engine.audit(&caller, request.into()).await.map_err(refusal)?;
         Ok(Response::new(proto::AuditResponse { acts: acts.into_iter().map(Into::into).collect(), next }))
     }
@@ -416,6 +421,11 @@ impl Verbs for Service {
         let changes = changes.into_iter().map(|change| (change.name, change.max)).collect();
         told(self.engine.set_quotas(&caller, &name, changes).await)
     }
+}
+
+/// Whether there is a method of this name, whatever its case.
+fn is_method(name: &str) -> bool {
+    ACTIONS.iter().any(|(method, _)| method.eq_ignore_ascii_case(name))
 }
 
 /// The answer that says what the engine has answered.

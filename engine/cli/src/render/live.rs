@@ -65,7 +65,7 @@ fn fitted(picture: &[Line], rows: usize) -> Vec<Line> {
     let Some(tail) = rows.checked_sub(head + 1) else { return picture[..rows].to_vec() };
     let hidden = picture.len() - head - tail;
     let mut lines = picture[..head].to_vec();
-    lines.push(Line::new(Style::Dim, &format!("  … {hidden} lines more, see `cerebelum status`")));
+    lines.push(Line::new(Style::Dim, &format!("  … {hidden} lines more, on a higher terminal")));
     lines.extend_from_slice(&picture[picture.len() - tail..]);
     lines
 }
@@ -192,7 +192,7 @@ mod tests {
         let lines: Vec<Line> = (0..10).map(|n| Line::new(Style::Plain, &n.to_string())).collect();
         let shown = |rows| fitted(&lines, rows).iter().map(|line| line.render(None, false)).collect::<Vec<_>>();
         assert_eq!(shown(10).len(), 10);
-        assert_eq!(shown(6), ["0", "1", "2", "  … 5 lines more, see `cerebelum status`", "8", "9"]);
+        assert_eq!(shown(6), ["0", "1", "2", "  … 5 lines more, on a higher terminal", "8", "9"]);
         for rows in 0..10 {
             assert!(shown(rows).len() <= rows, "{rows}");
         }

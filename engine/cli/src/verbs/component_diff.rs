@@ -14,13 +14,15 @@ impl ApiCommand {
     pub(crate) async fn diff_component(&self, args: DiffComponent) -> Outcome {
         let all = self.client().await?.components().await?;
         let (from, to) = versions(&all, &args)?;
-        let changes = changes(from, to);
+        let nothing = proto::Component::default();
+        let changes = changes(from.unwrap_or(&nothing), to);
         if self.global.json {
             let list = |sign| changes.iter().filter(|change| change.sign == sign).map(Change::json).collect::<Vec<_>>();
-            let told = json!({"from": from.digest, "to": to.digest, "added": list('+'), "removed": list('-')});
+            let told = json!({"from": from.map(|from| &from.digest), "to": to.digest, "added": list('+'), "removed": list('-')});
             return self.out.say(&told.to_string());
         }
-        self.out.say(&format!("{} {} → {}", plain(&to.name), short(&from.digest), short(&to.digest)))?;
+        let before = from.map_or("nothing", |from| short(&from.digest));
+        self.out.say(&format!("{} {before} → {}", plain(&to.name), short(&to.digest)))?;
         if changes.is_empty() {
             return self.out.say("both have and ask for the same");
         }
@@ -73,11 +75,11 @@ fn changes<'a>(before: &'a proto::Component, after: &'a proto::Component) -> Vec
     changes
 }
 
-/// The two versions to compare.
+/// The two versions to compare. None before the first one.
 fn versions<'a>(
     all: &'a [proto::Component],
     args: &DiffComponent,
-) -> Outcome<(&'a proto::Component, &'a proto::Component)> {
+) -> Outcome<(Option<&'a proto::Component>, &'a proto::Component)> {
     // The current one first, then the others, the newest first.
     let of_name: Vec<&proto::Component> = all.iter().filter(|one| one.name == args.name).collect();
     let missing = |what: String| CliError::new(Code::NotFound, what);
@@ -102,10 +104,9 @@ fn versions<'a>(
         }
     };
     let from = match &args.from {
-        Some(digits) => find(digits)?,
-        None => of_name.iter().copied().find(|one| one.digest != to.digest && !one.proposed).ok_or_else(|| {
-            missing(format!("component `{}` has no other version that was accepted", plain(&args.name)))
-        })?,
+        Some(digits) => Some(find(digits)?),
+        // The first version of a name is compared with nothing.
+        None => of_name.iter().copied().find(|one| one.digest != to.digest && !one.proposed),
     };
     Ok((from, to))
 }
@@ -136,11 +137,11 @@ mod tests {
             version("bb", &["pay", "pack"], &["http:b"]),
             version("ba", &[], &[]),
         ];
-        let (from, to) = versions(&all, &args(None, None)).unwrap();
+        let (Some(from), to) = versions(&all, &args(None, None)).unwrap() else { panic!("there is one before") };
         let told: Vec<String> =
             changes(from, to).iter().map(|change| format!("{} {} {}", change.sign, change.kind, change.name)).collect();
         assert_eq!(told, ["+ asks for secret:K", "+ step ship", "- step pack"]);
-        let (from, to) = versions(&all, &args(Some("ba"), Some("bb"))).unwrap();
+        let (Some(from), to) = versions(&all, &args(Some("ba"), Some("bb"))).unwrap() else { panic!("it was named") };
         assert_eq!((from.digest.as_str(), to.digest.as_str(), changes(from, to).len()), ("ba", "bb", 3));
         for (asked, part) in [
             (args(Some("b"), None), "more digits"),
@@ -152,10 +153,11 @@ mod tests {
         let wanting = proto::Component { not_granted: vec!["secret:K".into()], proposed: true, ..all[0].clone() };
         let accepted = proto::Component { digest: "dd".into(), current: true, ..all[1].clone() };
         let waits = [accepted, version("ee", &[], &[]), wanting];
-        let (from, to) = versions(&waits, &args(None, None)).unwrap();
+        let (Some(from), to) = versions(&waits, &args(None, None)).unwrap() else { panic!("there is one before") };
         assert_eq!((from.digest.as_str(), to.digest.as_str()), ("dd", "cc"), "what is proposed is compared");
         assert_eq!(changes(from, to)[0].line(), "+ asks for secret:K (not granted)");
         assert_eq!(changes(from, to)[0].json(), json!({"kind": "asks for", "name": "secret:K", "granted": false}));
-        assert!(versions(&all[..1], &args(None, None)).unwrap_err().line.contains("no other version"));
+        let (before, first) = versions(&all[..1], &args(None, None)).unwrap();
+        assert_eq!((before, first.digest.as_str()), (None, "cc"), "the first one is compared with nothing");
     }
 }

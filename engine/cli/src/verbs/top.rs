@@ -22,6 +22,8 @@ const LOOK_MAX: Duration = Duration::from_secs(5);
 const ROWS: u32 = 5;
 /// The rows of the list of the newest executions.
 const NEWEST_ROWS: u32 = 12;
+/// The same on a terminal that is too low.
+const NEWEST_ROWS_MIN: usize = 2;
 
 /// What the engine told.
 struct Overview {
@@ -41,12 +43,13 @@ impl ApiCommand {
             return self.out.json(&overview.json());
         }
         if args.once || !self.out.is_terminal {
-            return self.out.show(&overview.lines(None));
+            return self.out.show(&overview.lines(None, None));
         }
         let mut live = Live::new(std::io::stdout(), self.out.colours);
         let (mut shown, mut away): (Overview, Option<Instant>) = (overview, None);
         loop {
-            live.draw(&shown.lines(away.map(|since| since.elapsed())), size())?;
+            let size = size();
+            live.draw(&shown.lines(away.map(|since| since.elapsed()), Some(size.rows)), size)?;
             tokio::time::sleep(INTERVAL).await;
             let slow = || Err(tonic::Status::unavailable("the engine does not answer in time"));
             match tokio::time::timeout(LOOK_MAX, look(&mut client)).await.unwrap_or_else(|_| slow()) {
@@ -86,7 +89,8 @@ async fn newest(client: &mut Client, status: Option<Status>, limit: u32) -> Resu
 }
 
 impl Overview {
-    fn lines(&self, away: Option<Duration>) -> Vec<Line> {
+    /// On a terminal of so many rows the newest executions leave the room to what needs a person.
+    fn lines(&self, away: Option<Duration>, rows_max: Option<usize>) -> Vec<Line> {
         let mut lines = vec![self.head(away), Line::default()];
         if !self.questions.approvals.is_empty() || !self.parked.is_empty() {
             lines.push(Line::new(Style::ActionNeeded, "NEEDS A PERSON"));
@@ -103,7 +107,9 @@ impl Overview {
             true => lines.push(Line::new(Style::Plain, "no execution has been started yet")),
             false => {
                 lines.push(Line::new(Style::Bold, "NEWEST"));
-                lines.extend(rows(&self.newest));
+                let left =
+                    rows_max.map_or(usize::MAX, |rows| rows.saturating_sub(lines.len() + 2).max(NEWEST_ROWS_MIN));
+                lines.extend(rows(&self.newest[..left.min(self.newest.len())]));
             }
         }
         lines
@@ -122,10 +128,10 @@ impl Overview {
             let style = if count.executions == 0 { Style::Dim } else { Style::of_status(status.word()) };
             line = line.and(style, &format!("{} {}", status.word(), counted(count))).and(Style::Dim, " · ");
         }
-        let (more, questions) =
-            (if self.questions.next.is_some() { "more than " } else { "" }, &self.questions.approvals);
-        let style = if questions.is_empty() { Style::Dim } else { Style::ActionNeeded };
-        line.and(style, &format!("open questions {more}{}", questions.len()))
+        let questions = self.questions.approvals.len();
+        let style = if questions == 0 { Style::Dim } else { Style::ActionNeeded };
+        let more = if self.questions.next.is_some() { "+" } else { "" };
+        line.and(style, &format!("open questions {questions}{more}"))
     }
 
     fn questions(&self) -> Vec<Line> {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::layout::{self, Frame, Live, may};
 use super::parts::Column::{Number, Text};
 use super::parts::{escaped, execution_path, moment, text};
-use super::read::{Form, Path, Query};
+use super::read::{FormOf, Path, Query};
 use super::wanted::Wanted;
 use super::{Client, Shown, Verbs, parts};
 use crate::proto;
@@ -90,11 +90,9 @@ pub(super) struct Wish {
     #[serde(default)]
     data: String,
     at_most: String,
-    #[serde(flatten)]
-    wanted: Wanted,
 }
 
-pub(super) async fn start(client: Client, Form(wish): Form<Wish>) -> Shown {
+pub(super) async fn start(client: Client, FormOf(wish, wanted): FormOf<Wish, Wanted>) -> Shown {
     let at_most = wish.at_most.replace([',', ' '], "").parse();
     let at_most =
         at_most.map_err(|_| tonic::Status::invalid_argument("the number that confirms a job has digits only"))?;
@@ -103,7 +101,7 @@ pub(super) async fn start(client: Client, Form(wish): Form<Wish>) -> Shown {
         bulk_id: Some(wish.id),
         signal: (wish.operation == "signal").then_some(signal),
         operation: wish.operation,
-        filter: Some(wish.wanted.filter()?),
+        filter: Some(wanted.filter()?),
         at_most: Some(at_most),
         force: false,
     };

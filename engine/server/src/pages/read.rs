@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::Refusal;
 use super::parts::{cut, escaped};
+use crate::rest::{is_too_long, status_of};
 
 /// The form with the most fields starts a workflow: 50 of its input, and some options.
 const FORM_FIELDS_MAX: usize = 200;
@@ -107,23 +108,78 @@ impl<'de> Deserializer<'de> for &mut Fields {
     }
 }
 
-/// The fields of a form. They are counted before they are read: two bytes of a form would be 48 in memory.
+/// The fields of a form: those of a struct, of which a field that is unknown is refused as it is in a query, or a list of
+/// all of them.
 pub(super) struct Form<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Form<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let refused = |why: String| Refusal(Status::invalid_argument(why));
+        let sent = Sent::read(request, state).await?;
+        sent.knows(fields_of::<T>()).await?;
+        sent.fields().await.map(Self)
+    }
+}
+
+/// The fields of a form in two groups.
+pub(super) struct FormOf<A, B>(pub(super) A, pub(super) B);
+
+impl<S: Send + Sync, A: DeserializeOwned + Send, B: DeserializeOwned + Send> FromRequest<S> for FormOf<A, B> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let sent = Sent::read(request, state).await?;
+        sent.knows(&[fields_of::<A>(), fields_of::<B>()].concat()).await?;
+        Ok(Self(sent.fields().await?, sent.fields().await?))
+    }
+}
+
+/// A form as it came.
+struct Sent {
+    parts: Parts,
+    body: Bytes,
+}
+
+impl Sent {
+    /// The fields are counted before they are read: two bytes of a form would be 48 in memory.
+    async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
         let whole = Request::from_parts(parts.clone(), body);
-        let body = Bytes::from_request(whole, state).await.map_err(|why| refused(why.body_text()))?;
+        let body = Bytes::from_request(whole, state).await.map_err(|why| Refusal(broken_form(&why)))?;
         if body.iter().filter(|byte| **byte == b'&').count() >= FORM_FIELDS_MAX {
-            return Err(refused(format!("a form has at most {FORM_FIELDS_MAX} fields")));
+            let why = format!("a form has at most {FORM_FIELDS_MAX} fields");
+            return Err(Refusal(Status::invalid_argument(why)));
         }
-        let read = axum::Form::<T>::from_request(Request::from_parts(parts, body.into()), state).await;
-        read.map(|read| Self(read.0)).map_err(|why| refused(why.body_text()))
+        Ok(Self { parts, body })
     }
+
+    async fn fields<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        let request = Request::from_parts(self.parts.clone(), self.body.clone().into());
+        let read = axum::Form::<T>::from_request(request, &()).await;
+        read.map(|read| read.0).map_err(|why| Refusal(Status::invalid_argument(why.body_text())))
+    }
+
+    /// Refuses a form with a field that is not one of these. There are none for a list.
+    async fn knows(&self, known: &[&str]) -> Result<(), Refusal> {
+        let sent: Vec<(String, String)> = self.fields().await?;
+        match sent.iter().find(|(name, _)| !known.is_empty() && !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let (name, known) = (cut(name, SHOWN_LETTERS_MAX), known.join("`, `"));
+                let why = format!("this form has no field `{name}`: it takes `{known}`");
+                Err(Refusal(Status::invalid_argument(why)))
+            }
+        }
+    }
+}
+
+/// Why a form could not be read: the limit that it met, or that it broke off.
+fn broken_form(error: &(dyn std::error::Error + 'static)) -> Status {
+    if is_too_long(error) {
+        return Status::invalid_argument("the form is too large");
+    }
+    status_of(error)
 }
 
 #[cfg(test)]
@@ -137,6 +193,27 @@ mod tests {
     struct Wanted {
         status: String,
         after: Option<u64>,
+    }
+
+    #[tokio::test]
+    async fn an_unknown_field_of_a_form_is_refused() {
+        let form = |text: &'static str| {
+            let form = Request::post("/").header("content-type", "application/x-www-form-urlencoded");
+            form.body(text.into()).unwrap()
+        };
+        assert!(Form::<Wanted>::from_request(form("status=a&after=3"), &()).await.is_ok());
+        let Err(Refusal(why)) = Form::<Wanted>::from_request(form("status=a&aftr=3"), &()).await else {
+            panic!("it is read")
+        };
+        assert_eq!(why.message(), "this form has no field `aftr`: it takes `status`, `after`");
+        #[derive(Deserialize)]
+        struct Other {
+            name: String,
+        }
+        let both = FormOf::<Other, Wanted>::from_request(form("name=n&after=3"), &()).await;
+        let Ok(FormOf(other, wanted)) = both else { panic!("it is not read") };
+        assert_eq!((other.name.as_str(), wanted.after), ("n", Some(3)));
+        assert!(FormOf::<Other, Wanted>::from_request(form("name=n&id=3"), &()).await.is_err());
     }
 
     #[tokio::test]

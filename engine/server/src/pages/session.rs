@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::layout::{self, Frame};
 use super::parts::text;
-use super::read::{Form, Query};
+use super::read::{FormOf, Query};
 use super::{Refusal, Shown, Site};
 use crate::access::address;
 use crate::convert::refusal;
@@ -67,8 +67,6 @@ impl Goal {
 #[derive(Deserialize)]
 pub(super) struct Login {
     token: String,
-    #[serde(flatten)]
-    goal: Goal,
 }
 
 pub(super) async fn show(State(site): State<Site>, Query(goal): Query<Goal>) -> Response {
@@ -100,9 +98,8 @@ pub(super) async fn login(
     State(site): State<Site>,
     connection: Option<Extension<Arc<Connection>>>,
     headers: HeaderMap,
-    Form(login): Form<Login>,
+    FormOf(Login { token }, goal): FormOf<Login, Goal>,
 ) -> Shown {
-    let Login { token, goal } = login;
     let refused = match site.service.engine.authenticate(Some(token.trim())).await {
         Ok(_) => {
             let set = cookie(&name(&headers, site.origins), token.trim(), "");

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::layout::may;
 use super::parts::{escaped, text};
-use super::read::{Form, Path};
+use super::read::{Form, FormOf, Path};
 use super::wanted::Wanted;
 use super::{Client, Shown, Verbs};
 use crate::proto;
@@ -98,12 +98,10 @@ pub(super) struct NewView {
     name: String,
     #[serde(default)]
     shared: Option<String>,
-    #[serde(flatten)]
-    wanted: Wanted,
 }
 
-pub(super) async fn save(client: Client, Form(new): Form<NewView>) -> Shown {
-    let NewView { name, shared, wanted } = new;
+pub(super) async fn save(client: Client, FormOf(new, wanted): FormOf<NewView, Wanted>) -> Shown {
+    let NewView { name, shared } = new;
     let columns: Vec<String> = wanted.columns().into_iter().map(str::to_owned).collect();
     let filter = Some(wanted.filter()?);
     let request = proto::SaveViewRequest { name, shared: shared.as_deref() == Some("true"), filter, columns };

@@ -104,15 +104,20 @@ pub(crate) fn pieces(body: Body) -> impl futures::Stream<Item = Result<Bytes, St
 
 /// Why a body could not be read.
 pub(crate) fn broken_body(error: &(dyn Error + 'static)) -> Problem {
-    if cause::<LengthLimitError>(error).is_some() {
+    if is_too_long(error) {
         let mib = JSON_BYTES_MAX >> 20;
         return too_large(Code::InvalidArgument, format!("a JSON body may have at most {mib} MiB")).into();
     }
     Problem::from(status_of(error))
 }
 
+/// Whether a body was longer than it may be.
+pub(crate) fn is_too_long(error: &(dyn Error + 'static)) -> bool {
+    cause::<LengthLimitError>(error).is_some()
+}
+
 /// The limit that a body met, or that it broke off.
-fn status_of(error: &(dyn Error + 'static)) -> Status {
+pub(crate) fn status_of(error: &(dyn Error + 'static)) -> Status {
     let met: Option<&Status> = cause(error);
     met.cloned().unwrap_or_else(|| Status::cancelled("the request broke off"))
 }
