@@ -16,7 +16,7 @@ const UNREAD_BYTES_MAX: u64 = 2 << 20;
 /// How many bytes one answer may take on its connection: twice the largest body, for what surrounds its pieces.
 const ANSWER_WIRE_BYTES_MAX: u64 = 16 << 20;
 /// A connection that always has something to read lets other tasks run after so many bytes.
-const READ_AT_ONCE_BYTES_MAX: usize = 64 << 10;
+const READ_AT_ONCE_BYTES_MAX: usize = 16 << 10;
 
 /// What a connection has received. A response has the meter of its connection among its extensions.
 #[derive(Debug, Clone)]
@@ -118,13 +118,15 @@ impl<C: AsyncRead + Unpin> AsyncRead for Metered<C> {
             return Poll::Pending;
         }
         self.meter.check()?;
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        let most = buffer.remaining().min(READ_AT_ONCE_BYTES_MAX - self.at_once);
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+        let read = Pin::new(&mut self.inner).poll_read(context, &mut part);
         if read.is_pending() {
             self.at_once = 0;
         }
         ready!(read)?;
-        let bytes = buffer.filled().len() - before;
+        let bytes = part.filled().len();
+        buffer.advance(bytes);
         self.at_once += bytes;
         self.meter.received(bytes as u64);
         Poll::Ready(Ok(()))
