@@ -2,10 +2,11 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::budget::Budget;
@@ -48,24 +49,20 @@ impl Meter {
 
     /// An answer begins to be read.
     pub(super) fn answer(&self) -> AnswerOnWire {
-        let mut wire = self.wire();
+        let mut wire = self.wire.lock();
         wire.answers += 1;
         wire.allow();
         drop(wire);
         AnswerOnWire(self.clone())
     }
 
-    fn wire(&self) -> MutexGuard<'_, Wire> {
-        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn received(&self, bytes: u64) {
         self.budget.spend(bytes);
-        self.wire().received += bytes;
+        self.wire.lock().received += bytes;
     }
 
     fn check(&self) -> io::Result<()> {
-        let wire = self.wire();
+        let wire = self.wire.lock();
         match wire.received < wire.received_max {
             true => Ok(()),
             false => Err(io::Error::other("the server sent too much besides the bodies of answers")),
@@ -79,7 +76,7 @@ pub(super) struct AnswerOnWire(Meter);
 
 impl Drop for AnswerOnWire {
     fn drop(&mut self) {
-        let mut wire = self.0.wire();
+        let mut wire = self.0.wire.lock();
         wire.answers -= 1;
         wire.allow();
     }

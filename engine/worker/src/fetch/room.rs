@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use cerebelum_store::TenantId;
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as Queue, Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How many bytes of answers an execution may have in memory, from their arrival until they are durable.
@@ -55,7 +56,7 @@ impl AnswerMemory {
     }
 
     fn of(&self, tenant: TenantId) -> Arc<TenantMemory> {
-        let mut tenants = self.0.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants = self.0.tenants.lock();
         tenants.retain(|_, memory| memory.strong_count() > 0);
         tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
             let (taken, line, overdraft) = (AtomicUsize::default(), Queue::default(), Arc::new(Semaphore::new(1)));
@@ -63,12 +64,6 @@ impl AnswerMemory {
             tenants.insert(tenant, Arc::downgrade(&memory));
             memory
         })
-    }
-}
-
-impl EngineMemory {
-    fn taken(&self) -> MutexGuard<'_, usize> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,7 +83,7 @@ impl TenantMemory {
     }
 
     fn try_take(&self, bytes: usize) -> bool {
-        let mut all = self.engine.taken();
+        let mut all = self.engine.taken.lock();
         let own = self.taken.load(Ordering::Relaxed) + bytes;
         let fits = own + *all + bytes <= self.engine.bytes_max;
         if fits {
@@ -108,7 +103,7 @@ struct Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        let mut all = self.tenant.engine.taken();
+        let mut all = self.tenant.engine.taken.lock();
         *all -= self.bytes;
         self.tenant.taken.fetch_sub(self.bytes, Ordering::Relaxed);
         drop(all);

@@ -20,7 +20,7 @@ fn without_overdraft(execution: &ExecutionMemory) -> OwnedSemaphorePermit {
 }
 
 fn is_free(engine: &AnswerMemory) -> bool {
-    *engine.0.taken() == 0
+    *engine.0.taken.lock() == 0
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn whatever_one_tenant_holds_the_share_of_another_is_ready_at_once() {
         }
         let execution = engine.share(B, 1_000);
         let _overdraft = without_overdraft(&execution);
-        let share = (1_000 - *engine.0.taken()) / 2;
+        let share = (1_000 - *engine.0.taken.lock()) / 2;
         assert!(share >= 250, "seed {seed}: it is at least a quarter beside one other tenant, and is {share}");
         let mut left = share;
         let mut rooms = Vec::new();
