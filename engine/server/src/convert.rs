@@ -329,6 +329,7 @@ impl From<TenantView> for proto::Tenant {
     fn from(from: TenantView) -> Self {
         Self {
             name: from.name,
+            number: from.number,
             created_at: (from.created_at.0 > 0).then(|| moment(from.created_at)),
             suspended_at: from.suspended_at.map(moment),
             deleted_at: from.deleted_at.map(moment),

@@ -28,6 +28,8 @@ const OFFLINE_LEASE: Duration = Duration::from_secs(10);
 pub struct TenantView {
     /// Its name.
     pub name: String,
+    /// Its number, by which the log names it: an execution there is `NUMBER/ID`.
+    pub number: i32,
     /// The time of its creation; 0 for `default`.
     pub created_at: Timestamp,
     /// The time since which its tokens are refused.
@@ -438,8 +440,8 @@ async fn standing_tenant(store: &dyn Store, name: &str) -> Result<Tenant, ApiErr
 }
 
 fn view_of_tenant(tenant: Tenant) -> TenantView {
-    let Tenant { name, created_at, suspended_at, deleted_at, .. } = tenant;
-    TenantView { name, created_at, suspended_at, deleted_at }
+    let Tenant { id, name, created_at, suspended_at, deleted_at, .. } = tenant;
+    TenantView { number: id.0, name, created_at, suspended_at, deleted_at }
 }
 
 fn view_of_token(token: Token, tenant: &str) -> TokenView {

@@ -83,12 +83,13 @@ impl ApiCommand {
         let row = |tenant: &proto::Tenant| {
             [
                 Line::bold(&tenant.name),
+                tenant.number.to_string().into(),
                 ago(tenant.created_at.as_ref(), now).into(),
                 ago(tenant.suspended_at.as_ref(), now).into(),
                 ago(tenant.deleted_at.as_ref(), now).into(),
             ]
         };
-        let table = Table::new(["TENANT", "CREATED", "SUSPENDED", "BEING DELETED"], tenants.iter().map(row));
+        let table = Table::new(["TENANT", "NUMBER", "CREATED", "SUSPENDED", "BEING DELETED"], tenants.iter().map(row));
         self.list(tenants.iter().map(json::of), &table, "no tenants")
     }
 

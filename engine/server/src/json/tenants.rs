@@ -14,6 +14,8 @@ use crate::proto;
 #[schema(as = Tenant)]
 pub(crate) struct TenantJson<'a> {
     name: &'a str,
+    /// By which the engine's log names it: an execution there is `NUMBER/ID`.
+    number: i32,
     created_at: Option<String>,
     suspended_at: Option<String>,
     /// Since when it is being deleted.
@@ -37,7 +39,7 @@ pub(crate) struct TokenJson<'a> {
     last_used_at: Option<String>,
 }
 
-shape! { proto::Tenant as TenantJson<'a>: name, created_at, suspended_at, deleted_at }
+shape! { proto::Tenant as TenantJson<'a>: name, number, created_at, suspended_at, deleted_at }
 
 shape! {
     proto::Token as TokenJson<'a>:
