@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_engine::{Database, Engine, component, until, within};
+use test_engine::{Database, Engine, asked_for, component, until, within};
 
 use crate::tenants::token;
 
@@ -66,7 +66,7 @@ impl Server {
                 self.say(&mut stream, announced)?;
                 loop {
                     self.say(&mut stream, "a")?;
-                    std::thread::sleep(Duration::from_millis(50));
+                    assert_eq!(asked_for(Duration::from_millis(50), || None::<()>), None, "time passes");
                 }
             }
             "/unannounced" => {

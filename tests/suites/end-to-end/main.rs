@@ -39,6 +39,7 @@ mod operators;
 mod pages;
 mod panics;
 mod parity;
+mod port;
 mod python;
 mod python_guests;
 mod python_programs;

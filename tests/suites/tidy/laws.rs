@@ -49,6 +49,7 @@ fn l06_effects_leave_through_one_door() {
     const CLIENT: &str = "engine/worker/src/fetch.rs";
     const OUTLETS: &str = "engine/worker/src/fetch/outlets.rs";
     const CONNECTOR: &str = "engine/worker/src/fetch/connector.rs";
+    const METER: &str = "engine/worker/src/fetch/meter.rs";
     const PERMITS: &str = "engine/worker/src/fetch/permits.rs";
     check_places(&[
         ("async fn leave(", &[DOOR], "there is one door"),
@@ -59,13 +60,17 @@ fn l06_effects_leave_through_one_door() {
         ("HttpConnector::new(", &[CONNECTOR], "it opens connections in one way"),
         ("lookup_host", &[], "a look-up of a name is an effect as well"),
         ("to_socket_addrs", &[PERMITS], "a look-up of a name is an effect as well"),
-        ("TcpStream", &[], "nothing in the engine opens connections of its own"),
+        ("TcpStream", &[CONNECTOR; 2], "what the one client opens is counted; nothing else opens connections"),
         ("UdpSocket", &[], "nothing in the engine opens connections of its own"),
         ("wasmtime_wasi_http", &[], "a guest's requests are calls, which are recorded"),
     ]);
     let knows = |source: &&Source| source.path.starts_with("engine/") && source.code().contains("hyper_util::client");
     let clients: BTreeSet<&str> = all().iter().filter(knows).map(|source| source.path.as_str()).collect();
-    assert_eq!(clients, BTreeSet::from([CLIENT, OUTLETS, CONNECTOR]), "one client, and how it connects");
+    assert_eq!(
+        clients,
+        BTreeSet::from([CLIENT, OUTLETS, CONNECTOR, METER]),
+        "one client, how it connects, and what counts its bytes"
+    );
     let door = all().iter().find(|source| source.path == DOOR).expect("there is a door").code();
     let order = ["async fn leave(", "barrier.opens(lsn)", "has_margin(", ".web.fetch("].map(|words| door.find(words));
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "what caused an effect is durable first");

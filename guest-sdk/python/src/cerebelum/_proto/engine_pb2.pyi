@@ -778,6 +778,7 @@ class Tenant(Message):
     created_at: Timestamp
     suspended_at: Timestamp
     deleted_at: Timestamp
+    number: int
     def __init__(
         self,
         *,
@@ -785,6 +786,7 @@ class Tenant(Message):
         created_at: Timestamp | None = ...,
         suspended_at: Timestamp | None = ...,
         deleted_at: Timestamp | None = ...,
+        number: int | None = ...,
     ) -> None: ...
 
 class TenantsRequest(Message):
