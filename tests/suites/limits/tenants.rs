@@ -4,9 +4,20 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_engine::{Engine, component, scratch};
+use test_engine::{Engine, component, scratch, until};
 
 on_both_databases!(a_tenant_that_computes_in_fifty_guests, a_tenant_with_polls_and_endless_chains);
+
+mod a_tenant_that_starts_itself_again_and_again {
+    #[test]
+    fn sqlite() {
+        super::start_itself(test_engine::Database::Sqlite);
+    }
+    #[test]
+    fn postgres() {
+        super::start_itself(test_engine::Database::Postgres);
+    }
+}
 
 /// How often the quiet tenant runs a workflow before and during the attack.
 const RUNS: usize = 21;
@@ -15,6 +26,9 @@ const RUNS: usize = 21;
 const SLOWER_MAX: u32 = 5;
 /// What a run may take in addition: the engines of two tests are attacked on one machine at once.
 const NOISE: Duration = Duration::from_millis(100);
+/// The longest of all runs, beside a tenant that has more executions than fit into memory. Where they had all places, a run did
+/// not begin for minutes.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// Creates a tenant and a token of its admin, whose component is granted what it asks for.
 fn tenant(engine: &Engine, admin: &str, name: &str) -> String {
@@ -74,4 +88,30 @@ fn a_tenant_with_polls_and_endless_chains(engine: &Engine, token: &str) {
     let said = Command::new("curl").args(["-sSf", "-H", lines, "-H", &token, "--data-binary", &body, &url]).output();
     let said = said.unwrap();
     assert!(said.status.success(), "{said:?}");
+}
+
+/// Thousands of executions a second, each of which starts twenty. The engine dies among them. A low quota ends it.
+fn start_itself(database: test_engine::Database) {
+    let mut engine = Engine::start_with(database, &[("ACTIVATIONS_MAX", "400")]);
+    let admin = token(&engine, &["--role", "admin", "--name", "admin"]);
+    let (quiet, loud) = (tenant(&engine, &admin, "quiet"), tenant(&engine, &admin, "loud"));
+    engine.ok(&["start", "load", "--input", r#"{"what":"selves","count":20}"#, "--token", &loud]);
+    let open = |engine: &Engine| -> u64 {
+        let shown: Value =
+            serde_json::from_str(&engine.ok(&["tenant", "show", "loud", "--json", "--token", &admin])).unwrap();
+        shown["quotas"]["open-executions"]["used"].as_u64().unwrap_or_else(|| panic!("{shown}"))
+    };
+    until("there are more than fit into memory", || (open(&engine) > 2_000).then_some(()));
+    for dies in [true, false] {
+        for _ in 0..5 {
+            let began = Instant::now();
+            engine.ok(&["start", "sequence", "--input", r#"{"steps":2}"#, "--wait", "--token", &quiet]);
+            assert!(began.elapsed() < LONGEST, "{:?} with {} open", began.elapsed(), open(&engine));
+        }
+        if dies {
+            engine.kill_and_restart();
+        }
+    }
+    engine.ok(&["tenant", "set-quota", "loud", "open-executions=10", "--token", &admin]);
+    until("it has come to its end", || (open(&engine) == 0).then_some(()));
 }

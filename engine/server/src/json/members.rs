@@ -46,7 +46,7 @@ macro_rules! as_they_are {
         })+
     };
 }
-as_they_are!(bool, i64, u32, u64);
+as_they_are!(bool, i32, i64, u32, u64);
 
 impl<'a> FromWire<'a, String> for &'a str {
     fn from_wire(wire: &'a String) -> Self {
