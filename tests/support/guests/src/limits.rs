@@ -110,7 +110,7 @@ pub async fn load(ctx: Context, load: Load) -> Result<u32> {
         "children" => drop(join_all(all.map(|_| ctx.run_workflow(swallowing, load.filler()))).await?),
         "starts" => drop(join_all(all.map(|_| ctx.start_workflow(swallowing, load.filler()))).await?),
         // Each of these starts as many.
-        "selves" => drop(join_all(all.map(|_| ctx.start_workflow(load, load.clone()))).await?),
+        "selves" => drop(join_all(all.map(|_| ctx.start_workflow(self::load, load.clone()))).await?),
         "sleeps" => drop(join_all(all.map(|_| ctx.sleep(millis(1_000)))).await?),
         "attributes" => {
             for number in all {
