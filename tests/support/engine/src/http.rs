@@ -32,16 +32,21 @@ pub(crate) fn http(method: &str, url: &str, json: &str) -> String {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut stream = TcpStream::connect(host).expect("it listens");
     stream.set_read_timeout(Some(ANSWERED_WITHIN)).expect("a timeout can be set");
-    let (kind, length) = (if json.is_empty() { "" } else { "Content-Type: application/json\r\n" }, json.len());
-    write!(stream, "{method} /{path} HTTP/1.0\r\nHost: {host}\r\n{kind}Content-Length: {length}\r\n\r\n{json}")
-        .expect("it takes a request");
+    // Answers of the earlier version come in one piece; drivers of browsers do not know it, and answer in one piece anyway.
+    let (version, kind) = match json {
+        "" => ("1.0", ""),
+        _ => ("1.1", "Connection: close\r\nContent-Type: application/json\r\n"),
+    };
+    let head =
+        format!("{method} /{path} HTTP/{version}\r\nHost: {host}\r\n{kind}Content-Length: {}\r\n\r\n", json.len());
+    write!(stream, "{head}{json}").expect("it takes a request");
     let (mut answer, mut length) = (BufReader::new(stream), u64::MAX);
     loop {
         let mut line = String::new();
         assert!(answer.read_line(&mut line).expect("it answers") > 0, "an answer has a body: {method} {url}");
-        match line.trim_end().split_once(": ") {
+        match line.trim_end().split_once(':') {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.parse().expect("a number")
+                length = value.trim().parse().expect("a number");
             }
             _ if line.trim_end().is_empty() => break,
             _ => {}
