@@ -426,13 +426,17 @@ fn pages_of_others_reach_nothing_and_their_links_ask_again() {
 fn values_are_shown_and_started_again_digit_for_digit() {
     let engine = Engine::start(Database::Sqlite);
     upload(&engine);
-    let input = r#"{"title":"n","more":[9223372036854775807,1e400,0.2345678901234568,"=1+1"]}"#;
+    let input = r#"{"title":"n","more":[9223372036854775807,1.50e300,0.2345678901234568,"=1+1"]}"#;
     led_to(&send(&engine, "/start/guests/asking", &[], &[("json", input), ("id", "digits")]));
     let shown = page(&engine, "/executions/digits").body;
     let again = page(&engine, "/start/guests/asking?like=digits").body;
-    for digits in ["9223372036854775807", "1e400", "0.2345678901234568"] {
+    for digits in ["9223372036854775807", "1.50e300", "0.2345678901234568"] {
         assert!(shown.contains(digits) && again.contains(digits), "{digits}: {shown} {again}");
     }
+    // What no schema can check is refused where there is one.
+    let beyond =
+        send(&engine, "/start/guests/asking", &[], &[("json", &input.replace("1.50e300", "1e400")), ("id", "beyond")]);
+    assert!(beyond.status == 422 && beyond.body.contains("no schema can check"), "{beyond:?}");
     let wrong = send(&engine, "/start/guests/asking", &[], &[("json", "{\"title\": "), ("id", "wrong")]);
     assert!(wrong.status == 422 && wrong.body.contains("is not JSON") && wrong.body.contains("wrong"), "{wrong:?}");
     let odd = send(&engine, "/start/guests/asking", &[], &[("json", input), ("id", "a b")]);
