@@ -17,6 +17,21 @@ pub use effort::Effort;
 use crate::host_calls::cut;
 use crate::limits::schema::MISMATCH_BYTES_MAX;
 
+/// The keywords that refuse nothing, the one with the weight of a subschema included.
+const ANNOTATIONS: [&str; 11] = [
+    "$schema",
+    "$id",
+    "$comment",
+    "$defs",
+    "definitions",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    effort::KEYWORD,
+];
+
 /// A schema that is within the limits.
 #[derive(Debug, Clone)]
 pub struct Schema(Value);
@@ -42,10 +57,14 @@ impl Schema {
         accept::accept(text).map(Self)
     }
 
-    /// Compiles the schema. Returns none when it is within the limits but not valid as a schema: values are not checked
-    /// then, because an author's mistake must not prevent executions from starting. Must not run on an async thread.
+    /// Compiles the schema. Returns none when it refuses nothing, or is within the limits but not valid as a schema: values
+    /// are not checked then, because an author's mistake must not prevent executions from starting. Must not run on an
+    /// async thread.
     #[must_use]
     pub fn compile(&self) -> Option<Validator> {
+        if self.refuses_nothing() {
+            return None;
+        }
         let built = jsonschema::options()
             .with_pattern_options(pattern::options())
             // Formats are annotations, as in the current draft: checking them would be work without a bound.
@@ -54,6 +73,13 @@ impl Schema {
             .with_keyword(effort::NEVER, |_, weight, _| Ok(effort::keyword(weight, false)))
             .build(&self.0);
         built.inspect_err(|error| tracing::debug!(%error, "a schema that checks nothing")).ok().map(Validator)
+    }
+
+    fn refuses_nothing(&self) -> bool {
+        match &self.0 {
+            Value::Object(members) => members.keys().all(|name| ANNOTATIONS.contains(&name.as_str())),
+            other => *other == Value::Bool(true),
+        }
     }
 }
 
