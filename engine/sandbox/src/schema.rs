@@ -57,14 +57,10 @@ impl Schema {
         accept::accept(text).map(Self)
     }
 
-    /// Compiles the schema. Returns none when it refuses nothing, or is within the limits but not valid as a schema: values
-    /// are not checked then, because an author's mistake must not prevent executions from starting. Must not run on an
-    /// async thread.
+    /// Compiles the schema. Returns none when it is within the limits but not valid as a schema: values are not checked
+    /// then, because an author's mistake must not prevent executions from starting. Must not run on an async thread.
     #[must_use]
     pub fn compile(&self) -> Option<Validator> {
-        if self.refuses_nothing() {
-            return None;
-        }
         let built = jsonschema::options()
             .with_pattern_options(pattern::options())
             // Formats are annotations, as in the current draft: checking them would be work without a bound.
@@ -75,7 +71,9 @@ impl Schema {
         built.inspect_err(|error| tracing::debug!(%error, "a schema that checks nothing")).ok().map(Validator)
     }
 
-    fn refuses_nothing(&self) -> bool {
+    /// Whether every value satisfies it, even one that no schema can check.
+    #[must_use]
+    pub fn refuses_nothing(&self) -> bool {
         match &self.0 {
             Value::Object(members) => members.keys().all(|name| ANNOTATIONS.contains(&name.as_str())),
             other => *other == Value::Bool(true),

@@ -117,7 +117,8 @@ fn start_threads() -> std::io::Result<mpsc::Sender<Job>> {
 }
 
 fn compile(text: &Json) -> Result<Option<Arc<Validator>>, String> {
-    Ok(Schema::parse(text.as_str())?.compile().map(Arc::new))
+    let schema = Schema::parse(text.as_str())?;
+    Ok(if schema.refuses_nothing() { None } else { schema.compile().map(Arc::new) })
 }
 
 fn judge(validator: &Validator, value: &Json, effort: Effort) -> Result<(), Mismatch> {

@@ -151,7 +151,7 @@ fn an_engine_starts_answers_and_stops_in_time() {
 
     let port = running.url.trim_start_matches("http://").to_owned();
     check(&mut cerebelum(&format!("serve --listen {port}")), 5);
-    check(&mut cerebelum("serve --listen 0.0.0.0:0"), 5);
+    check(&mut cerebelum("serve --listen 0.0.0.0:0"), 2);
     check(cerebelum("serve --listen 127.0.0.1:0").current_dir(folder.path()), 5);
 
     let id = rustix::process::Pid::from_raw(running.process.id().try_into().unwrap()).unwrap();
