@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 /// then half of the rest, so that no number of tenants takes the last of them.
 const CONNECTIONS_MAX: usize = 1_024;
 /// The number of connections without a caller. One address may have as many of them as are still free.
-const STRANGERS_MAX: usize = 384;
+const STRANGERS_MAX: usize = 1_024;
 /// How long a connection that has sent a request, but shown no caller, may stay in any case.
 pub(crate) const STRANGER_MIN: Duration = Duration::from_secs(10);
 /// The bits of an IPv6 address that one client's network has in common.
