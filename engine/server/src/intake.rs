@@ -141,8 +141,8 @@ impl Arrival {
             return Ok(there);
         }
         let left = self.time.saturating_sub(self.since.elapsed());
-        let access = &self.access;
-        let lost = self.lost.get_or_insert_with(|| match access.clone() {
+        let access = &mut self.access;
+        let lost = self.lost.get_or_insert_with(|| match access.take() {
             Some((access, engine)) => access.lost(engine).map(refusal).boxed(),
             None => std::future::pending().boxed(),
         });

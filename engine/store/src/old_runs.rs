@@ -9,52 +9,30 @@ use crate::database::Database;
 use crate::db_error::DbError;
 use crate::executions::ends;
 use crate::model::TenantId;
-use crate::remains::{PIECE_BYTES, PIECE_ROWS};
+use crate::remains::{PIECE_BYTES, PIECE_ROWS, delete_bounded};
 use crate::sql::{Session, Statement, Value};
 use crate::{load, storage};
 
 /// The fewest runs that are kept: the present one, and the one that it continues.
 const KEPT_MIN: u32 = 2;
 
-/// Deletes rows of the runs before `$3` of an execution from a table, the earliest runs first, up to both limits, and
-/// returns their sizes. As in [`crate::remains`], the size of a value is in its header, and a key begins with its text.
+/// Deletes rows of the runs before `$3` of an execution from a table, the earliest runs first, up to both limits.
 macro_rules! delete_from {
-    ($table:literal, $key:literal, $size:literal $(, $condition:literal)?) => {{
-        static DELETE: Statement = Statement::new(concat!(
-            "delete from ",
+    ($table:literal, $key:literal, $size:literal $(, $condition:literal)?) => {
+        delete_bounded!(
             $table,
-            " where (",
             $key,
-            ") in (
-                select ",
-            $key,
-            " from (
-                    select ",
-            $key,
-            ", size, sum(size) over (order by ",
-            $key,
-            ") as sum from (
-                        select ",
-            $key,
-            ", octet_length(",
-            $size,
-            ") as size
-                        from ",
-            $table,
-            " where tenant_id = $1 and execution_no = $2 and run < $3",
-            $(" and ", $condition,)?
-            "
-                        order by run limit $4
-                    ) found
-                ) summed
-                where sum - size < $5
-            )
-            returning octet_length(",
-            $size,
-            ")"
-        ));
-        &DELETE
-    }};
+            concat!("octet_length(", $size, ")"),
+            concat!(
+                $table,
+                " where tenant_id = $1 and execution_no = $2 and run < $3",
+                $(" and ", $condition,)?
+                "
+                        order by run limit $4"
+            ),
+            "$5"
+        )
+    };
 }
 
 /// The size of a chain, as the index `executions_chains` has it, word for word.

@@ -17,13 +17,13 @@ pub(crate) const PIECE_ROWS: u64 = 1_000;
 /// number.
 pub(crate) const PIECE_BYTES: u64 = 4 << 20;
 
-/// Deletes rows of executions from a table, up to both limits, and returns their sizes. The size of a value is in its
-/// header: neither database reads the value to find it.
+/// Deletes the rows of a table that are `$found`, none after those that come to so many bytes, and returns their sizes. The
+/// size of a value is in its header: neither database reads the value to find it.
 ///
 /// A key begins with its text, if it has one: SQLite chooses the columns of an index by the type of the first one.
-macro_rules! delete_from {
-    ($table:literal, $key:literal, $size:literal $(, $index:literal)?) => {{
-        static DELETE: Statement = Statement::new(concat!(
+macro_rules! delete_bounded {
+    ($table:literal, $key:literal, $size:expr, $found:expr, $bytes:literal) => {{
+        static DELETE: $crate::sql::Statement = $crate::sql::Statement::new(concat!(
             "delete from ",
             $table,
             " where (",
@@ -39,24 +39,43 @@ macro_rules! delete_from {
             ") as sum from (
                         select ",
             $key,
-            ", coalesce(octet_length(",
+            ", ",
             $size,
-            "), 0) as size
-                        from {rows of_no:int of_tenant:int} join ",
-            $table,
-            $($index,)?
-            " on tenant_id = r.of_tenant and execution_no = r.of_no
-                        limit 1000
+            " as size
+                        from ",
+            $found,
+            "
                     ) found
                 ) summed
-                where sum - size < 4194304
+                where sum - size < ",
+            $bytes,
+            "
             )
-            returning coalesce(octet_length(",
-            $size,
-            "), 0)"
+            returning ",
+            $size
         ));
         &DELETE
     }};
+}
+pub(crate) use delete_bounded;
+
+/// Deletes rows of executions from a table, up to both limits.
+macro_rules! delete_from {
+    ($table:literal, $key:literal, $size:literal $(, $index:literal)?) => {
+        delete_bounded!(
+            $table,
+            $key,
+            concat!("coalesce(octet_length(", $size, "), 0)"),
+            concat!(
+                "{rows of_no:int of_tenant:int} join ",
+                $table,
+                $($index,)?
+                " on tenant_id = r.of_tenant and execution_no = r.of_no
+                        limit 1000"
+            ),
+            "4194304"
+        )
+    };
 }
 
 /// Notes that these executions have left rows behind, in the transaction that deletes them.

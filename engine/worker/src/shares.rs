@@ -311,7 +311,7 @@ mod tests {
     const QUIET: TenantId = TenantId(2);
 
     fn shares(at_once: usize) -> Arc<FairShares> {
-        Arc::new(FairShares { at_once, ..Arc::into_inner(FairShares::new()).expect("nobody else has it") })
+        Arc::new(FairShares { at_once, ..Arc::into_inner(FairShares::new()).expect("a new one has one owner") })
     }
 
     /// A task that yields so many times, and counts its polls.

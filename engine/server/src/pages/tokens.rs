@@ -77,7 +77,7 @@ fn table(tokens: &[proto::Token], now: Now) -> Markup {
                 td { (state(token, now)) }
                 td {
                     @if token.revoked_at.is_none() {
-                        (confirmed(&format!("/tokens/{}/revoke", escaped(&token.id)), "Revoke", "Whoever uses it is refused from then on."))
+                        (confirmed(&format!("/tokens/{}/revoke", escaped(&token.id)), "Revoke", "A client that uses it is refused from then on."))
                     }
                 }
             }

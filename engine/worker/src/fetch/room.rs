@@ -147,7 +147,7 @@ impl Room {
         let overdraft = tenant.overdraft.clone();
         let within = async {
             let own = bytes.acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX)).await;
-            (own.expect("nobody closes it"), tenant.take(more).await)
+            (own.expect("the semaphore is never closed"), tenant.take(more).await)
         };
         tokio::select! {
             biased;
@@ -156,7 +156,7 @@ impl Room {
                 self.counted = counted;
             }
             // The holder of the overdraft waits for no further memory, so it cannot be part of a deadlock.
-            permit = overdraft.acquire_owned() => self.overdraft = Some(permit.expect("nobody closes it")),
+            permit = overdraft.acquire_owned() => self.overdraft = Some(permit.expect("the semaphore is never closed")),
         }
     }
 }
