@@ -54,7 +54,7 @@ pub(crate) struct Client {
 }
 
 /// Where the engine is, and the token for it.
-pub(crate) struct Place {
+pub(crate) struct Server {
     /// The engine's address.
     pub(crate) url: String,
     token: Option<String>,
@@ -64,8 +64,8 @@ pub(crate) struct Place {
     pub(crate) client_cert: Option<PathBuf>,
 }
 
-impl Place {
-    /// The place that the flags and variables name. A context applies if no address is named, or if its own is; its token
+impl Server {
+    /// The server that the flags and variables name. A context applies if no address is named, or if its own is; its token
     /// goes to no other address, and a token that is named goes before it.
     pub(crate) fn of(global: &Global) -> Outcome<Self> {
         let url = global.url.as_deref().map(|url| url.trim_end_matches('/').to_owned());
@@ -77,7 +77,7 @@ impl Place {
         let named = global.token.clone();
         let ca = global.ca.as_deref().map(|file| whole_path("--ca", file)).transpose()?;
         let cert = global.client_cert.as_deref().map(|file| whole_path("--client-cert", file)).transpose()?;
-        let place = match context {
+        let server = match context {
             Some(Context { url, token, ca: kept, client_cert }) => {
                 Self { url, token: named.or(Some(token)), ca: ca.or(kept), client_cert: cert.or(client_cert) }
             }
@@ -86,11 +86,11 @@ impl Place {
                 Self { url, token: named, ca, client_cert: cert }
             }
         };
-        if place.token.is_some() && !is_tls(&place.url) && is_elsewhere(&place.url) {
+        if server.token.is_some() && !is_tls(&server.url) && is_elsewhere(&server.url) {
             let why = "a token is not sent to another machine without TLS; use https://, or a tunnel to 127.0.0.1";
-            return Err(CliError::usage(format!("--url {}: {why}", place.url)));
+            return Err(CliError::usage(format!("--url {}: {why}", server.url)));
         }
-        Ok(place)
+        Ok(server)
     }
 }
 
@@ -103,7 +103,7 @@ fn is_elsewhere(url: &str) -> bool {
 impl Client {
     /// Connects to the engine that the flags name.
     pub(crate) async fn connect(global: &Global) -> Outcome<Self> {
-        let Place { url, token, ca, client_cert } = Place::of(global)?;
+        let Server { url, token, ca, client_cert } = Server::of(global)?;
         let endpoint = endpoint(&url, (ca.as_deref(), client_cert.as_deref()))?;
         let bearer = bearer(token.as_deref())?;
         let channel = endpoint.connect().await.map_err(|e| unreachable_engine(&url, &e))?;

@@ -2,7 +2,6 @@
 //! random numbers.
 
 mod approvers;
-mod as_of;
 mod attributes;
 mod body;
 mod call;
@@ -10,7 +9,6 @@ mod event;
 mod execution;
 mod failure;
 mod family;
-mod graph;
 mod guest;
 mod ids;
 mod journal;
@@ -24,14 +22,12 @@ mod retry;
 mod shown;
 mod size;
 mod status;
-mod timeline;
 mod trace;
 mod value;
 mod verb;
 mod waits;
 
 pub use approvers::{APPROVER_ROLES, APPROVERS_KEYWORD, Approvers};
-pub use as_of::{AsOf, OpenThen, StateThen};
 pub use attributes::{check_attribute, check_attributes};
 pub use call::{
     Approval, ApprovalRequest, Call, HttpRequest, HttpResponse, Outcome, RetryPolicy, StepCall, StepOptions,
@@ -44,9 +40,6 @@ pub use execution::{
 };
 pub use failure::{Failure, kind};
 pub use family::{ChildStart, Parent};
-pub use graph::{
-    BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, Place, PlacedBox, Plan, Repeat, Steps, Then, Way, When,
-};
 pub use guest::{Delivery, Entry, GuestInput, Level, Request, Turn};
 pub use ids::{CallName, Digest, ExecutionId, InvalidName, Position, Scope, Timestamp};
 pub use journal::NonDeterminism;
@@ -55,8 +48,8 @@ pub use limits::{
     APPROVAL_BYTES_MAX, APPROVER_BYTES_MAX, APPROVERS_MAX, ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTES_BYTES_MAX,
     ATTRIBUTES_MAX, CHILD_DEPTH_MAX, DETAILS_BYTES_MAX, HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, KIND_BYTES_MAX,
     LAST_CHECK_BYTES_MAX, MESSAGE_BYTES_MAX, NAME_BYTES_MAX, OPEN_CALL_BYTES_MAX, OPEN_CALLS_MAX, OPEN_CHILDREN_MAX,
-    PLAN_DEPTH_MAX, PLAN_ENTRIES_MAX, POLL_INTERVAL_MS_MIN, RETRY_DELAY_MS_MIN, ROUND_BYTES_MAX, RUN_LOG_BYTES_MAX,
-    STEP_DEPTH_MAX, VALUE_BYTES_MAX, VALUE_DEPTH_MAX, WAIT_MS_MAX,
+    POLL_INTERVAL_MS_MIN, RETRY_DELAY_MS_MIN, ROUND_BYTES_MAX, RUN_LOG_BYTES_MAX, STEP_DEPTH_MAX, VALUE_BYTES_MAX,
+    VALUE_DEPTH_MAX, WAIT_MS_MAX,
 };
 pub use open::{Attempts, CallPhase, OpenCall, OpenPoll, OpenStep, PinnedStep};
 pub use planted::planted;
@@ -64,7 +57,6 @@ pub use poll::PollPolicy;
 pub use reopening::{ReopenMode, Reopening, failed_call, reopening};
 pub use shown::brief;
 pub use status::{Status, StepLine, UnknownStatus, steps, waiting_on};
-pub use timeline::{Bar, BarEnd, Lane, Timeline};
 pub use trace::{CallerSpan, InvalidTraceparent, SpanContext, TRACE_STATE_BYTES_MAX, TraceRecord};
 pub use value::{InvalidJson, Json};
 pub use verb::{Resumption, Verb, check_inbox};

@@ -37,10 +37,6 @@ pub const APPROVAL_BYTES_MAX: usize = 256 << 10;
 pub const APPROVERS_MAX: usize = 32;
 /// The longest entry in a question's list of approvers, in bytes.
 pub const APPROVER_BYTES_MAX: usize = 256;
-/// The most entries in a workflow's plan: steps, groups, and ways of rules. A longer plan is not drawn.
-pub const PLAN_ENTRIES_MAX: usize = 500;
-/// How deeply the groups of a plan may stand in each other. A deeper plan is not drawn.
-pub const PLAN_DEPTH_MAX: usize = 16;
 /// The most attributes that an execution may have.
 pub const ATTRIBUTES_MAX: usize = 64;
 /// The most bytes that the names and values of all attributes may hold together.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::ledger::Share;
+use crate::ledger::GuestOwner;
 use crate::line::Line;
 
 /// New guests are admitted up to this many sixteenths of the node's memory. Running guests grow into the rest.
@@ -52,7 +52,7 @@ impl Kind {
 pub(crate) struct Applicant {
     pub(crate) kind: Kind,
     /// Whose it is.
-    pub(crate) share: Share,
+    pub(crate) share: GuestOwner,
     /// Its initial memory.
     pub(crate) bytes: u64,
 }
@@ -66,14 +66,14 @@ struct Occupancy {
     /// What the guests of each tenant use that had any so far.
     tenants: HashMap<Arc<str>, TenantUse>,
     /// The memory in use by the guests of each workflow, their steps included.
-    bytes_by_workflow: HashMap<Share, u64>,
+    bytes_by_workflow: HashMap<GuestOwner, u64>,
     /// The slots in use, by kind.
     slots: [u32; 4],
     lines: [Line; 4],
     /// How many guests ever joined a line. Each gets the next number.
     joined: u64,
     /// Whose guest is next in its line but was not admitted.
-    sought_by: Option<Share>,
+    sought_by: Option<GuestOwner>,
 }
 
 /// The memory and the slots, by kind, that one tenant's guests use.
@@ -84,7 +84,7 @@ struct TenantUse {
 }
 
 impl Occupancy {
-    fn add(&mut self, kind: Kind, share: &Share, bytes: u64) {
+    fn add(&mut self, kind: Kind, share: &GuestOwner, bytes: u64) {
         self.bytes += bytes;
         self.bytes_of_workflows += if kind.is_workflow { bytes } else { 0 };
         self.tenant(share).bytes += bytes;
@@ -94,7 +94,7 @@ impl Occupancy {
         }
     }
 
-    fn sub(&mut self, kind: Kind, share: &Share, bytes: u64) {
+    fn sub(&mut self, kind: Kind, share: &GuestOwner, bytes: u64) {
         self.bytes -= bytes;
         self.bytes_of_workflows -= if kind.is_workflow { bytes } else { 0 };
         self.tenant(share).bytes -= bytes;
@@ -106,22 +106,22 @@ impl Occupancy {
         }
     }
 
-    fn take_slot(&mut self, kind: Kind, share: &Share) {
+    fn take_slot(&mut self, kind: Kind, share: &GuestOwner) {
         self.slots[kind.line()] += 1;
         self.tenant(share).slots[kind.line()] += 1;
     }
 
-    fn free_slot(&mut self, kind: Kind, share: &Share) {
+    fn free_slot(&mut self, kind: Kind, share: &GuestOwner) {
         self.slots[kind.line()] -= 1;
         self.tenant(share).slots[kind.line()] -= 1;
     }
 
-    fn tenant(&mut self, share: &Share) -> &mut TenantUse {
+    fn tenant(&mut self, share: &GuestOwner) -> &mut TenantUse {
         self.tenants.entry(share.tenant.clone()).or_default()
     }
 
     /// The memory of the share's tenant and of its workflow.
-    fn bytes_of(&self, share: &Share) -> (u64, u64) {
+    fn bytes_of(&self, share: &GuestOwner) -> (u64, u64) {
         let of_tenant = self.tenants.get(&share.tenant).map_or(0, |tenant| tenant.bytes);
         (of_tenant, self.bytes_by_workflow.get(share).copied().unwrap_or(0))
     }
@@ -132,7 +132,7 @@ impl Occupancy {
         if self.tenants.len() > 1 && has >= part { part } else { 0 }
     }
 
-    fn has_slot(&self, slots: &Slots, kind: Kind, share: &Share) -> bool {
+    fn has_slot(&self, slots: &Slots, kind: Kind, share: &GuestOwner) -> bool {
         let own = self.tenants.get(&share.tenant).map(|tenant| tenant.slots).unwrap_or_default();
         let of = |slots: [u32; 4], is_workflow: bool| u64::from(slots[Kind { is_workflow, ..kind }.line()]);
         let both = |slots| of(slots, true) + of(slots, false);
@@ -221,7 +221,7 @@ impl Admission {
 
     /// Returns when a guest of this share that waits for the ledger has to make room for a guest of a tenant or workflow
     /// that uses less memory.
-    pub(crate) async fn displaced(&self, share: &Share) {
+    pub(crate) async fn displaced(&self, share: &GuestOwner) {
         loop {
             let sought = self.sought.notified();
             tokio::pin!(sought);
@@ -311,7 +311,7 @@ impl Drop for Ticket<'_> {
 pub(crate) struct Permit {
     admission: Arc<Admission>,
     kind: Kind,
-    share: Share,
+    share: GuestOwner,
     bytes: AtomicU64,
 }
 
@@ -361,7 +361,7 @@ mod tests {
         slots: &Slots,
         (tenant, kind, bytes): (&str, Kind, u64),
     ) -> Vec<Arc<Permit>> {
-        let share = Share { tenant: tenant.into(), workflow: "w".into() };
+        let share = GuestOwner { tenant: tenant.into(), workflow: "w".into() };
         let applicant = || Applicant { kind, share: share.clone(), bytes };
         std::iter::from_fn(|| admission.admit(slots, applicant()).now_or_never()).collect()
     }

@@ -18,7 +18,7 @@ use crate::bindings::{ComponentPre, types};
 use crate::cpu::Cpu;
 use crate::host_calls::HostCalls;
 use crate::state::State;
-use crate::{Account, HostError, Moving, Program, Share, trap};
+use crate::{Account, GuestOwner, HostError, Moving, Program, trap};
 
 /// A store and its permit. The store is dropped first, so that the memory is free when the permit is given back.
 pub(crate) struct Instance {
@@ -150,7 +150,7 @@ pub(crate) enum Progress<T> {
 pub(crate) struct MoveGate {
     pub(crate) account: Arc<Account>,
     pub(crate) admission: Arc<Admission>,
-    pub(crate) share: Share,
+    pub(crate) share: GuestOwner,
 }
 
 impl MoveGate {
@@ -264,7 +264,7 @@ mod tests {
         let gate = MoveGate {
             account: Ledger::new(1 << 20).account(),
             admission: Admission::new(1 << 20),
-            share: Share::default(),
+            share: GuestOwner::default(),
         };
         GuestDriver::new(Arc::clone(calls), (Cpu::new(Duration::from_secs(1)), gate), run)
     }

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 /// An execution that has not moved for this long lets another one go on above the bound: it may be waiting for
 /// something that the other one holds.
-const TURN_TAKEN_AFTER: Duration = Duration::from_millis(200);
+const OVERDRAFT_TAKEN_AFTER: Duration = Duration::from_millis(200);
 
 /// An execution that holds no more than this many bytes is small.
 pub const SMALL_BYTES: u64 = 256 << 10;
@@ -40,32 +40,32 @@ pub struct Ledger {
 struct Lane {
     held: AtomicU64,
     bytes_max: u64,
-    turn: Mutex<Option<Turn>>,
+    overdraft: Mutex<Option<Overdraft>>,
 }
 
 /// The one execution of a lane that goes on above the bound.
 #[derive(Debug)]
-struct Turn {
+struct Overdraft {
     account: Weak<Account>,
     /// How many of its guests are moving now.
     moving: u32,
     moved: Instant,
 }
 
-impl Turn {
+impl Overdraft {
     fn is_of(&self, account: &Arc<Account>) -> bool {
         std::ptr::eq(self.account.as_ptr(), Arc::as_ptr(account))
     }
 
     /// Whether another execution may take the turn.
     fn is_free(&self) -> bool {
-        self.account.strong_count() == 0 || self.moving == 0 && self.moved.elapsed() >= TURN_TAKEN_AFTER
+        self.account.strong_count() == 0 || self.moving == 0 && self.moved.elapsed() >= OVERDRAFT_TAKEN_AFTER
     }
 }
 
 impl Lane {
     fn new(bytes_max: u64) -> Self {
-        Self { held: AtomicU64::new(0), bytes_max, turn: Mutex::new(None) }
+        Self { held: AtomicU64::new(0), bytes_max, overdraft: Mutex::new(None) }
     }
 
     fn held(&self) -> u64 {
@@ -125,7 +125,7 @@ impl Ledger {
         self.account_of("")
     }
 
-    /// The same, of this tenant: see [`Share`].
+    /// The same, of this tenant: see [`GuestOwner`].
     #[must_use]
     pub fn account_of(self: &Arc<Self>, tenant: &str) -> Arc<Account> {
         Arc::new(Account { ledger: Arc::clone(self), bytes: Mutex::new(0), tenant: tenant.into() })
@@ -151,7 +151,7 @@ pub struct Account {
 
 /// Whose a guest is. Tenants share memory and slots fairly, and so do the workflows of each tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Share {
+pub struct GuestOwner {
     /// The tenant.
     pub tenant: Arc<str>,
     /// The workflow of its execution. Two tenants may have workflows with equal names.
@@ -161,8 +161,8 @@ pub struct Share {
 impl Account {
     /// The share of this execution's guests.
     #[must_use]
-    pub fn share_of(&self, workflow: &str) -> Share {
-        Share { tenant: self.tenant.clone(), workflow: workflow.into() }
+    pub fn owner_of(&self, workflow: &str) -> GuestOwner {
+        GuestOwner { tenant: self.tenant.clone(), workflow: workflow.into() }
     }
 
     /// Holds this many bytes until the returned value is dropped.
@@ -187,11 +187,11 @@ impl Account {
         if lane.has_room() {
             return Some(Moving { account: Arc::clone(self), above: None });
         }
-        let mut turn = lane.turn.lock();
-        match &mut *turn {
+        let mut overdraft = lane.overdraft.lock();
+        match &mut *overdraft {
             Some(now) if now.is_of(self) => now.moving += 1,
             Some(now) if !now.is_free() => return None,
-            now => *now = Some(Turn { account: Arc::downgrade(self), moving: 1, moved: Instant::now() }),
+            now => *now = Some(Overdraft { account: Arc::downgrade(self), moving: 1, moved: Instant::now() }),
         }
         Some(Moving { account: Arc::clone(self), above: Some(bytes) })
     }
@@ -202,15 +202,15 @@ impl Account {
             if let Some(moving) = self.may_move(0) {
                 return moving;
             }
-            // No notification is sent when the execution that has the turn stands still for too long.
-            let _ = tokio::time::timeout(TURN_TAKEN_AFTER, self.ledger.freed()).await;
+            // No notification is sent when the execution that has the overdraft stands still for too long.
+            let _ = tokio::time::timeout(OVERDRAFT_TAKEN_AFTER, self.ledger.freed()).await;
         }
     }
 
     /// Whether a moving execution has come to hold so much that it must wait for others.
     pub(crate) fn has_outgrown(self: &Arc<Self>) -> bool {
         let lane = self.ledger.lane(*self.bytes.lock());
-        !lane.has_room() && !lane.turn.lock().as_ref().is_some_and(|now| now.is_of(self))
+        !lane.has_room() && !lane.overdraft.lock().as_ref().is_some_and(|now| now.is_of(self))
     }
 
     /// The execution needs nothing more for now. The next one may go on above the bound.
@@ -219,10 +219,10 @@ impl Account {
             if lane.has_room() {
                 continue;
             }
-            let mut turn = lane.turn.lock();
-            if turn.as_ref().is_some_and(|now| now.is_of(self) && now.moving == 0) {
-                *turn = None;
-                drop(turn);
+            let mut overdraft = lane.overdraft.lock();
+            if overdraft.as_ref().is_some_and(|now| now.is_of(self) && now.moving == 0) {
+                *overdraft = None;
+                drop(overdraft);
                 self.ledger.freed.notify_waiters();
             }
         }
@@ -250,8 +250,8 @@ pub struct Moving {
 impl Drop for Moving {
     fn drop(&mut self) {
         let Some(bytes) = self.above else { return };
-        let mut turn = self.account.ledger.lane(bytes).turn.lock();
-        if let Some(now) = turn.as_mut().filter(|now| now.is_of(&self.account)) {
+        let mut overdraft = self.account.ledger.lane(bytes).overdraft.lock();
+        if let Some(now) = overdraft.as_mut().filter(|now| now.is_of(&self.account)) {
             now.moving = now.moving.saturating_sub(1);
             now.moved = Instant::now();
         }

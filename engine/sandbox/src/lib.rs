@@ -49,7 +49,7 @@ pub use compile_box::run_as_compile_box;
 pub use cpu::thread_cpu;
 pub use guest::Guest;
 pub use host_error::{HostError, InspectError, LoadError, SandboxError};
-pub use ledger::{Account, Held, Ledger, Moving, SMALL_BYTES, Share};
+pub use ledger::{Account, GuestOwner, Held, Ledger, Moving, SMALL_BYTES};
 pub use limits::{COMPONENT_BYTES_MAX, Config};
 pub use machine::memory_bytes;
 pub use manifest::{Manifest, StepInfo, WorkflowInfo};

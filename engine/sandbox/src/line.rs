@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::ledger::Share;
+use crate::ledger::GuestOwner;
 
 /// The guests that wait, each with its notification.
 #[derive(Default)]
-pub(crate) struct Line(HashMap<Share, VecDeque<(u64, Arc<Notify>)>>);
+pub(crate) struct Line(HashMap<GuestOwner, VecDeque<(u64, Arc<Notify>)>>);
 
 impl Line {
     /// Whether the line is empty.
@@ -22,14 +22,14 @@ impl Line {
     }
 
     /// Adds a guest behind the earlier ones of its workflow. Later guests have larger numbers.
-    pub(crate) fn join(&mut self, share: &Share, number: u64) -> Arc<Notify> {
+    pub(crate) fn join(&mut self, share: &GuestOwner, number: u64) -> Arc<Notify> {
         let called = Arc::new(Notify::new());
         self.0.entry(share.clone()).or_default().push_back((number, Arc::clone(&called)));
         called
     }
 
     /// Removes a guest, admitted or not.
-    pub(crate) fn leave(&mut self, share: &Share, number: u64) {
+    pub(crate) fn leave(&mut self, share: &GuestOwner, number: u64) {
         let Some(waiting) = self.0.get_mut(share) else { return };
         // Nearly always it is the first one, and thousands may stand behind it.
         match waiting.front() {
@@ -43,7 +43,7 @@ impl Line {
 
     /// The next guest. `has` is the memory of a share's tenant and workflow; of several shares with the least, it is the
     /// guest that has waited longest.
-    pub(crate) fn next(&self, has: impl Fn(&Share) -> (u64, u64)) -> Option<(u64, &Arc<Notify>)> {
+    pub(crate) fn next(&self, has: impl Fn(&GuestOwner) -> (u64, u64)) -> Option<(u64, &Arc<Notify>)> {
         let firsts = self.0.iter().filter_map(|(share, waiting)| Some((share, waiting.front()?)));
         let (_, (number, called)) = firsts.min_by_key(|(share, (number, _))| (has(share), *number))?;
         Some((*number, called))
@@ -54,14 +54,14 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn share(tenant: &str, workflow: char) -> Share {
-        Share { tenant: tenant.into(), workflow: workflow.to_string().into() }
+    fn share(tenant: &str, workflow: char) -> GuestOwner {
+        GuestOwner { tenant: tenant.into(), workflow: workflow.to_string().into() }
     }
 
     /// Lets guests of one tenant join, each named by its workflow, then admits them one by one. `used` is the initial
     /// usage of the workflows; each admitted guest adds one.
     fn served(joined: &str, used: &[(char, u64)], leaves: Option<u64>) -> String {
-        let mut has: HashMap<Share, u64> = used.iter().map(|(name, used)| (share("", *name), *used)).collect();
+        let mut has: HashMap<GuestOwner, u64> = used.iter().map(|(name, used)| (share("", *name), *used)).collect();
         let mut line = Line::default();
         let name = |number: u64| joined.chars().nth(usize::try_from(number).unwrap()).unwrap();
         let of = |number| share("", name(number));

@@ -16,7 +16,7 @@ use crate::cpu::Cpu;
 use crate::engine_pair::{EngineProfile, chain};
 use crate::guest::{Guest, GuestDriver, Instance, MoveGate, Progress};
 use crate::host_calls::HostCalls;
-use crate::ledger::Share;
+use crate::ledger::GuestOwner;
 use crate::limits::LARGE_GUEST_BYTES;
 use crate::memory::MemoryLimit;
 use crate::sandbox::Shared;
@@ -81,7 +81,7 @@ impl Program {
     /// None at present; the engine's own faults show in the guest's turns.
     pub async fn start(&self, begin: GuestInput, account: Arc<Account>) -> Result<Guest, HostError> {
         let Inner { shared, label, pre, .. } = &*self.0;
-        let share = account.share_of(&begin.workflow);
+        let share = account.owner_of(&begin.workflow);
         let config = &shared.config;
         let (growth_bytes, cpu) = match begin.entry {
             Entry::Workflow(_) => (config.workflow_growth_bytes_max, config.workflow_cpu_max),
@@ -107,7 +107,7 @@ async fn instantiate(
     shared: &Shared,
     memory_bytes: u64,
     growth_bytes: usize,
-    (begin, account, share): (&GuestInput, &Arc<Account>, &Share),
+    (begin, account, share): (&GuestInput, &Arc<Account>, &GuestOwner),
     cpu: &Arc<Cpu>,
 ) -> Instance {
     let profile = shared.engines.for_memory(memory_bytes);
@@ -200,7 +200,7 @@ async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> 
     let cpu = Cpu::new(shared.config.workflow_cpu_max);
     let growth_bytes = shared.config.workflow_growth_bytes_max;
     let account = shared.config.ledger.account();
-    let share = account.share_of("");
+    let share = account.owner_of("");
     let instance = instantiate(shared, memory_bytes, growth_bytes, (&begin, &account, &share), &cpu).await;
     let calls = Arc::clone(&instance.store.data().calls);
     let gate = MoveGate { account, admission: Arc::clone(&shared.admission), share };

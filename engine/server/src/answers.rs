@@ -87,7 +87,7 @@ pub(crate) struct TenantBudget {
 
 /// The bytes that one answer takes until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct AnswerBytes {
     _of_tenant: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
     /// What the tenant has is remembered as long as anything of it is taken.
@@ -103,11 +103,11 @@ pub(crate) struct Pages {
 
 impl TenantBudget {
     /// Takes these bytes if they are free.
-    pub(crate) fn take_now(&self, bytes: usize) -> Option<Share> {
+    pub(crate) fn take_now(&self, bytes: usize) -> Option<AnswerBytes> {
         let units = self.units(bytes);
         let _of_tenant = self.own.bytes.clone().try_acquire_many_owned(units).ok()?;
         let _of_all = self.all.clone().try_acquire_many_owned(units).ok()?;
-        Some(Share { _of_tenant, _of_all, _own: self.own.clone() })
+        Some(AnswerBytes { _of_tenant, _of_all, _own: self.own.clone() })
     }
 
     /// Waits until a page may be read. It counts until the result is dropped.
@@ -133,14 +133,14 @@ impl TenantBudget {
     }
 
     /// Takes these bytes as soon as they are free. Few bytes take nothing.
-    pub(crate) async fn take(&self, bytes: usize) -> Option<Share> {
+    pub(crate) async fn take(&self, bytes: usize) -> Option<AnswerBytes> {
         if !is_counted(bytes) {
             return None;
         }
         let units = self.units(bytes);
         let _of_tenant = self.own.bytes.clone().acquire_many_owned(units).await.ok()?;
         let _of_all = self.all.clone().acquire_many_owned(units).await.ok()?;
-        Some(Share { _of_tenant, _of_all, _own: self.own.clone() })
+        Some(AnswerBytes { _of_tenant, _of_all, _own: self.own.clone() })
     }
 }
 
@@ -151,14 +151,14 @@ pub(crate) const fn is_counted(bytes: usize) -> bool {
 
 /// The shares of messages that have left their stream and are not yet in a piece of the body.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Leaving(Arc<Mutex<Vec<Share>>>);
+pub(crate) struct Leaving(Arc<Mutex<Vec<AnswerBytes>>>);
 
 impl Leaving {
-    pub(crate) fn add(&self, share: Share) {
+    pub(crate) fn add(&self, share: AnswerBytes) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(share);
     }
 
-    pub(crate) fn take(&self) -> Vec<Share> {
+    pub(crate) fn take(&self) -> Vec<AnswerBytes> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -206,7 +206,7 @@ enum Kind {
     /// By the stream of which they are messages.
     Stream(Leaving),
     /// The whole body, before it began.
-    Counted(Option<Share>),
+    Counted(Option<AnswerBytes>),
     /// As they come; the answer ends with a refusal if there is no room.
     Grpc(TenantBudget),
 }
@@ -295,7 +295,7 @@ fn trailers_of(refused: &Status) -> HeaderMap {
 /// Bytes that count until the connection has written them.
 struct Held {
     bytes: Bytes,
-    _shares: Vec<Share>,
+    _shares: Vec<AnswerBytes>,
     _written: Option<oneshot::Sender<()>>,
 }
 

@@ -158,6 +158,7 @@ impl From<ExecutionStatus> for proto::ExecutionStatus {
             steps: from.steps.into_iter().map(Into::into).collect(),
             earlier_events: from.earlier_events,
             trace_ids: from.trace_ids,
+            unread_signals: from.unread_signals,
         }
     }
 }

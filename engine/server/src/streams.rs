@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::answers::{Leaving, Share, TenantBudget, full, is_counted};
+use crate::answers::{AnswerBytes, Leaving, TenantBudget, full, is_counted};
 use crate::convert::refusal;
 use crate::proto;
 
@@ -24,7 +24,7 @@ const SLOW_READER_MAX: Duration = Duration::from_secs(60);
 const LISTED_AT_ONCE: u32 = 1_000;
 
 /// A message and the memory that it takes.
-type Weighed<T> = (T, Option<Share>);
+type Weighed<T> = (T, Option<AnswerBytes>);
 
 /// A stream of answers.
 pub(crate) struct Answers<T> {

@@ -14,7 +14,7 @@ use crate::model::{Component, TenantId};
 use crate::packs;
 use crate::packs::Packed;
 use crate::removal::Version;
-use crate::requests::{Place, Placing, Upload};
+use crate::requests::{Upload, VersionChange, VersionState};
 use crate::sql::{Row, Session, Statement};
 
 /// Retries are bounded: between attempts, the component from which a difference was computed may be removed, and so may
@@ -38,7 +38,7 @@ pub(crate) async fn keep(database: &Database, upload: &Upload, act: Option<&Act>
 enum Kept {
     /// It is stored. This is the number of uploads so far.
     Yes(i64),
-    /// There was another upload since its place was decided.
+    /// There was another upload since its state was decided.
     TooLate,
     /// No bytes are stored, or the base of the difference is gone.
     WithoutBytes,
@@ -54,14 +54,14 @@ async fn try_keep(
         "insert into components (tenant_id, digest, manifest, size_bytes) values ($1, $2, $3, $4)
         on conflict (tenant_id, digest) do update set manifest = excluded.manifest, nameless_since = null",
     );
-    let Upload { tenant, name, digest, manifest, bytes, placing } = upload;
+    let Upload { tenant, name, digest, manifest, bytes, change } = upload;
     let tenant = *tenant;
     let mut session = database.write().await?;
-    let Turn { uploads, is_deleted } = take_turn(&mut session, tenant).await?;
+    let UploadLock { uploads, is_deleted } = lock_uploads(&mut session, tenant).await?;
     if is_deleted {
         return Err(StoreError::Rejected("the tenant is deleted".into()).into());
     }
-    if !placing.is_next(uploads) {
+    if !change.is_next(uploads) {
         session.rollback().await;
         return Ok(Kept::TooLate);
     }
@@ -77,44 +77,44 @@ async fn try_keep(
     }
     session.run(&KEEP, &[tenant.into(), digest.as_str().into(), manifest.as_str().into(), bytes.len().into()]).await?;
     packs::write_for_older_engines(&mut session, (tenant, digest), bytes).await?;
-    put(&mut session, (tenant, name, digest), placing).await?;
+    put(&mut session, (tenant, name, digest), change).await?;
     audit::note(&mut session, act).await?;
     session.commit().await?;
     Ok(Kept::Yes(uploads))
 }
 
-/// See [`crate::ComponentStore::place_component`]. Returns the number of uploads so far, if this counts as one.
-pub(crate) async fn place(
+/// See [`crate::ComponentStore::change_version`]. Returns the number of uploads so far, if this counts as one.
+pub(crate) async fn change_version(
     database: &Database,
     version: &Version,
-    placing: &Placing,
+    change: &VersionChange,
     act: Option<&Act>,
 ) -> Result<Option<i64>, DbError> {
     let Version { tenant, name, digest } = version;
     let mut session = database.write().await?;
-    let turn = take_turn(&mut session, *tenant).await?;
-    if turn.is_deleted || !placing.is_next(turn.uploads) {
+    let turn = lock_uploads(&mut session, *tenant).await?;
+    if turn.is_deleted || !change.is_next(turn.uploads) {
         session.rollback().await;
         return Ok(None);
     }
-    put(&mut session, (*tenant, name, digest), placing).await?;
+    put(&mut session, (*tenant, name, digest), change).await?;
     audit::note(&mut session, act).await?;
     session.commit().await?;
     Ok(Some(turn.uploads))
 }
 
-impl Placing {
+impl VersionChange {
     /// Whether this upload, by its number, is the next one after the decision.
     fn is_next(&self, uploads: i64) -> bool {
         uploads == self.uploads + 1
     }
 }
 
-/// Puts a version in its place among those of its name, which gets its grants.
+/// Gives a version its state among those of its name, and the name its grants.
 async fn put(
     session: &mut Session,
     (tenant, name, digest): (TenantId, &str, &Digest),
-    placing: &Placing,
+    change: &VersionChange,
 ) -> Result<(), DbError> {
     static RETIRE: Statement = Statement::new(
         "update names set current = 0 where tenant_id = $1 and name = $2 and current = 1 and digest <> $3",
@@ -136,19 +136,19 @@ async fn put(
         on conflict (tenant_id, name) do update set capabilities = excluded.capabilities",
     );
     let named = [tenant.into(), name.into(), digest.as_str().into()];
-    let statements = match placing.place {
-        Place::Current => [&RETIRE, &NAME],
-        Place::Proposed => [&UPLOADED, &PROPOSE],
+    let statements = match change.state {
+        VersionState::Current => [&RETIRE, &NAME],
+        VersionState::Proposed => [&UPLOADED, &PROPOSE],
     };
     for statement in statements {
         session.run(statement, &named).await?;
     }
-    session.run(&GRANT, &[tenant.into(), name.into(), placing.granted.as_str().into()]).await?;
+    session.run(&GRANT, &[tenant.into(), name.into(), change.granted.as_str().into()]).await?;
     Ok(())
 }
 
 /// What a turn of a tenant's uploads and removals finds.
-pub(crate) struct Turn {
+pub(crate) struct UploadLock {
     /// The number of uploads and removals so far.
     pub(crate) uploads: i64,
     /// Whether the tenant is being deleted, so that it takes nothing new.
@@ -156,12 +156,12 @@ pub(crate) struct Turn {
 }
 
 /// Waits for other uploads and removals of the tenant, and makes later ones wait until the transaction ends.
-pub(crate) async fn take_turn(session: &mut Session, tenant: TenantId) -> Result<Turn, DbError> {
+pub(crate) async fn lock_uploads(session: &mut Session, tenant: TenantId) -> Result<UploadLock, DbError> {
     static TURN: Statement =
         Statement::new("update tenants set uploads = uploads + 1 where tenant_id = $1 returning uploads, deleted_at");
     let mut rows = session.rows(&TURN, &[tenant.into()]).await?;
-    let Some(row) = rows.first_mut() else { return Ok(Turn { uploads: 0, is_deleted: true }) };
-    Ok(Turn { uploads: row.int()?, is_deleted: row.opt_int()?.is_some() })
+    let Some(row) = rows.first_mut() else { return Ok(UploadLock { uploads: 0, is_deleted: true }) };
+    Ok(UploadLock { uploads: row.int()?, is_deleted: row.opt_int()?.is_some() })
 }
 
 /// The number of uploads to a file, as far as it is known: no other process writes to the file. The number is not known

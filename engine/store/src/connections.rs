@@ -172,9 +172,9 @@ impl Pooled {
     pub(crate) fn settle<T>(&mut self, done: &Result<T, sqlx::Error>) {
         self.in_order = match done {
             Ok(_) => true,
-            Err(sqlx::Error::Database(run)) => run
+            Err(sqlx::Error::Database(error)) => error
                 .try_downcast_ref::<PgDatabaseError>()
-                .is_none_or(|run| !matches!(run.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
+                .is_none_or(|error| !matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
             Err(_) => false,
         };
         if let (false, Some(pool)) = (self.in_order, self.connection.as_ref().and_then(Object::pool)) {

@@ -21,7 +21,7 @@ use crate::model::{
 };
 use crate::nodes::NodeRow;
 use crate::removal::{Removable, Version};
-use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Placing, Upload};
+use crate::requests::{ApprovalFilter, ClaimFilter, Command, Filter, HistoryPart, Upload, VersionChange};
 use crate::saved_views::{NewView, StoredView, ViewKey, ViewLimits};
 use crate::secrets::{Egress, SecretChange};
 
@@ -261,12 +261,12 @@ pub trait LinkStore: Send + Sync + 'static {
 
 /// The components of one engine, by tenant: their names, declarations and bytes.
 pub trait ComponentStore: Send + Sync + 'static {
-    /// Stores a component in its place. Returns `false` if there was another upload or removal since the place was decided:
+    /// Stores a version of a component. Returns `false` if there was another upload or removal since its state was decided:
     /// then nothing happens.
     fn keep_component(&self, upload: Upload, act: Option<Act>) -> StoreFuture<'_, bool>;
-    /// Gives a version that is stored a new place, and its name what is granted with it. Returns `false` as
+    /// Gives a version that is stored a new state, and its name what is granted with it. Returns `false` as
     /// [`ComponentStore::keep_component`] does.
-    fn place_component(&self, version: Version, placing: Placing, act: Option<Act>) -> StoreFuture<'_, bool>;
+    fn change_version(&self, version: Version, change: VersionChange, act: Option<Act>) -> StoreFuture<'_, bool>;
     /// All components, by name, the current one first.
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>>;
     /// A number that changes with every upload or removal. While it stays the same, names stand for the same

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use crate::clock::{Clocks, SteadyClock};
 use crate::connections::{ConnectionLiveness, Connections, LEND_TIMEOUT, Pooled, Server};
-use crate::db_error::{DbError, Error, ErrorClass, cause, severity, state};
+use crate::db_error::{DbError, Error, ErrorClass, cause, error_class, state};
 use crate::error::StoreError;
 use crate::file_lock::WatchedFile;
 use crate::metrics::ConnectionCounts;
@@ -291,7 +291,7 @@ fn unusable(place: &str, error: Error) -> StoreError {
         Error::Postgres(error) => state(error).is_some_and(|state| state.starts_with("57P") || state.starts_with("53")),
         Error::Sqlite(_) | Error::Unexpected(_) | Error::NotAsExpected | Error::FileGone(_) => false,
     };
-    match passing && severity(&error) == ErrorClass::Transient {
+    match passing && error_class(&error) == ErrorClass::Transient {
         true => {
             let cause = match &error {
                 Error::NoneFree => "no server answers there".to_owned(),

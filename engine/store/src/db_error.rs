@@ -63,21 +63,21 @@ impl From<StoreError> for DbError {
 }
 
 impl From<DbError> for StoreError {
-    fn from(fault: DbError) -> Self {
-        match fault {
+    fn from(error: DbError) -> Self {
+        match error {
             DbError::Store(error) => error,
             DbError::Database(error @ Error::FileGone(_)) => Self::Unusable(error.to_string()),
             DbError::Database(error) => {
                 tracing::debug!(%error, "the database failed");
-                let run = |what: &str| {
+                let corrupt = |what: &str| {
                     tracing::error!(cause = cause(&error), "{what}");
                     Self::Corrupt(format!("{what}, and the engine's log says how"))
                 };
-                match severity(&error) {
+                match error_class(&error) {
                     ErrorClass::Transient => Self::Unavailable(cause(&error)),
                     ErrorClass::Rejected => Self::Rejected(cause(&error)),
-                    ErrorClass::Refused => run("the database refused what breaks its rules"),
-                    ErrorClass::Damaged => run("the database is damaged"),
+                    ErrorClass::Refused => corrupt("the database refused what breaks its rules"),
+                    ErrorClass::Damaged => corrupt("the database is damaged"),
                 }
             }
         }
@@ -85,13 +85,13 @@ impl From<DbError> for StoreError {
 }
 
 /// The class of an error.
-pub(crate) fn severity(error: &Error) -> ErrorClass {
+pub(crate) fn error_class(error: &Error) -> ErrorClass {
     match error {
-        Error::Sqlite(rusqlite::Error::SqliteFailure(run, _)) => severity_of_sqlite(run.extended_code),
+        Error::Sqlite(rusqlite::Error::SqliteFailure(run, _)) => class_of_sqlite(run.extended_code),
         Error::Sqlite(_) | Error::Unexpected(_) | Error::NotAsExpected | Error::FileGone(_) => ErrorClass::Refused,
         Error::NoneFree => ErrorClass::Transient,
         Error::Postgres(error) => match error {
-            sqlx::Error::Database(_) => severity_of_state(state(error).unwrap_or_default()),
+            sqlx::Error::Database(_) => class_of_state(state(error).unwrap_or_default()),
             sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::Decode(_)
             | sqlx::Error::Encode(_)
@@ -146,7 +146,7 @@ pub(crate) fn state(error: &sqlx::Error) -> Option<&str> {
     run.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().map(sqlx::postgres::PgDatabaseError::code)
 }
 
-fn severity_of_state(state: &str) -> ErrorClass {
+fn class_of_state(state: &str) -> ErrorClass {
     match (&state[..2.min(state.len())], state) {
         // Integrity, data and syntax errors.
         ("23" | "22" | "42", _) => ErrorClass::Refused,
@@ -162,7 +162,7 @@ fn severity_of_state(state: &str) -> ErrorClass {
     }
 }
 
-fn severity_of_sqlite(code: i32) -> ErrorClass {
+fn class_of_sqlite(code: i32) -> ErrorClass {
     match code & 0xff {
         // SQLITE_CORRUPT, SQLITE_NOTADB
         11 | 26 => ErrorClass::Damaged,

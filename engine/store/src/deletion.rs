@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use cerebelum_history::Timestamp;
 
 use crate::database::Database;
-use crate::db_error::{DbError, ErrorClass, cause, severity};
+use crate::db_error::{DbError, ErrorClass, cause, error_class};
 use crate::model::TenantId;
 use crate::sql::{Rows, Session, Statement, Value};
 use crate::{remains, storage};
@@ -18,7 +18,7 @@ const FAILED_MAX: u32 = 100;
 pub(crate) async fn delete_ended(database: &Database, before: Timestamp, limit: u32) -> Result<u64, DbError> {
     match delete_some(database, before, (limit, 0)).await {
         // One of them cannot be deleted, and stays the first that is found: the others do not wait for it.
-        Err(DbError::Database(error)) if severity(&error) != ErrorClass::Transient => {
+        Err(DbError::Database(error)) if error_class(&error) != ErrorClass::Transient => {
             delete_each(database, before, limit).await
         }
         deleted => deleted,
@@ -32,7 +32,7 @@ async fn delete_each(database: &Database, before: Timestamp, limit: u32) -> Resu
         match delete_some(database, before, (1, failed)).await {
             Ok(0) => break,
             Ok(count) => deleted += count,
-            Err(DbError::Database(error)) if severity(&error) != ErrorClass::Transient => {
+            Err(DbError::Database(error)) if error_class(&error) != ErrorClass::Transient => {
                 (failed, why) = (failed + 1, cause(&error));
             }
             Err(error) => return Err(error),

@@ -25,18 +25,26 @@ pub struct ExecutionDetail {
     pub calls: Vec<CallRow>,
     /// The latest progress of each scope of the current run.
     pub progress: Vec<Progress>,
+    /// The beginnings of the oldest messages in its inbox, in the order in which they came.
+    pub inbox: Vec<String>,
 }
 
 /// The kind of each result row. The columns of the execution are repeated in every one.
 const FIRST: i64 = 0;
 const CHUNK: i64 = 1;
 const CALL: i64 = 2;
+const PROGRESS: i64 = 3;
 
 /// The most events that are read of a long history: the last ones.
 const EVENTS_MAX: i64 = 10_000;
 /// The most bytes that are read of a long history: the last chunk, and as many before it as fit. The first chunk is
 /// read in addition.
 const BYTES_MAX: i64 = 4 << 20;
+
+/// The most messages of an inbox whose beginnings are read.
+const MESSAGES_MAX: i64 = 100;
+/// A beginning has this many letters: any name of a signal fits, also if each of its letters is escaped.
+const BEGINNING_LETTERS: i64 = 2_000;
 
 /// Reads the last chunks, from the one that holds the first of the last events. Chunks beyond the byte limit come
 /// without their events, and the first chunk then comes separately.
@@ -67,18 +75,29 @@ static DETAIL: Statement = Statement::new(concat!(
         union all
         select 3, p.percent, 0, 0, p.scope, p.message
         from e join progress p on p.tenant_id = e.tenant_id and p.execution_no = e.execution_no and p.run = e.run
+        union all
+        select 4, m.seq, 0, 0, substr(m.message, 1, cast($6 as integer)), '' from (
+            select i.seq, i.message from e join inbox i on i.tenant_id = e.tenant_id and i.execution_no = e.execution_no
+            order by i.seq limit $5) m
     ) x on true
     order by x.kind, x.a, x.t"
 ));
 
 /// See [`crate::Store::describe`].
 pub(crate) async fn describe(database: &Database, key: &ExecutionKey) -> Result<Option<ExecutionDetail>, DbError> {
-    let values = [key.tenant.into(), key.id.as_str().into(), BYTES_MAX.into(), EVENTS_MAX.into()];
+    let values = [
+        key.tenant.into(),
+        key.id.as_str().into(),
+        BYTES_MAX.into(),
+        EVENTS_MAX.into(),
+        MESSAGES_MAX.into(),
+        BEGINNING_LETTERS.into(),
+    ];
     let rows = database.client(key.tenant).await?.rows(&DETAIL, &values).await?;
     let mut rows = rows.into_iter();
     let Some(mut row) = rows.next() else { return Ok(None) };
     let head = executions::read(&mut row).shown();
-    let (mut calls, mut progress) = (Vec::new(), Vec::new());
+    let (mut calls, mut progress, mut inbox) = (Vec::new(), Vec::new(), Vec::new());
     let mut first = Ok(ChunkReader::new(key, head.run, Position(1)));
     let late = head.position.0.saturating_sub(EVENTS_MAX.unsigned_abs() - 1).max(1);
     let mut history = Ok(ChunkReader::new(key, head.run, Position(late)));
@@ -91,7 +110,8 @@ pub(crate) async fn describe(database: &Database, key: &ExecutionKey) -> Result<
             Some(CHUNK) => history = history.and_then(|mut found| found.read_or_skip(&mut row).map(|()| found)),
             // A call that cannot be read is not shown. The execution is parked when it is claimed.
             Some(CALL) => calls.extend(call(&mut row)),
-            Some(_) => progress.extend(said(&mut row)),
+            Some(PROGRESS) => progress.extend(said(&mut row)),
+            Some(_) => inbox.extend(beginning(&mut row)),
         }
         next = rows.next();
     }
@@ -101,7 +121,7 @@ pub(crate) async fn describe(database: &Database, key: &ExecutionKey) -> Result<
         (Ok(mut first), Ok(history)) => (first.pop(), Ok(history)),
         (Err(damage), _) | (_, Err(damage)) => (None, Err(damage)),
     };
-    Ok(Some(ExecutionDetail { head, first, history, calls, progress }))
+    Ok(Some(ExecutionDetail { head, first, history, calls, progress, inbox }))
 }
 
 fn call(row: &mut Row) -> Option<CallRow> {
@@ -114,4 +134,9 @@ fn said(row: &mut Row) -> Option<Progress> {
     row.seek(executions::COLUMNS + 4);
     let scope = Scope::from_text(&row.text().ok()?);
     Some(Progress { scope, percent, message: executions::unescape(&row.text().ok()?) })
+}
+
+fn beginning(row: &mut Row) -> Option<String> {
+    row.seek(executions::COLUMNS + 4);
+    row.text().ok()
 }

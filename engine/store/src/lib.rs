@@ -76,4 +76,4 @@ pub use requests::*;
 pub use saved_views::{NewView, StoredView, ViewKey, ViewLimits};
 pub use secrets::{DataKey, Egress, SecretChange, StoredSecret};
 pub use store::{open, open_for, open_with};
-pub use store_calls::{Caller, StoreCall, poll_caller, tell_blocks};
+pub use store_calls::{CallingTask, StoreCall, poll_calling_task, tell_blocks};

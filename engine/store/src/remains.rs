@@ -5,7 +5,7 @@
 //! down in the table `remains`, so that any engine goes on with it after any end of another one.
 
 use crate::database::Database;
-use crate::db_error::{DbError, ErrorClass, severity};
+use crate::db_error::{DbError, ErrorClass, error_class};
 use crate::inbox;
 use crate::model::TenantId;
 use crate::sql::{Row, Rows, Session, Statement, Value};
@@ -115,7 +115,7 @@ pub(crate) async fn delete(database: &Database, limit: u32) -> Result<u64, DbErr
             session.rollback().await;
             // Trouble of the database itself passes, and says nothing of these executions.
             if let DbError::Database(error) = &error
-                && severity(error) != ErrorClass::Transient
+                && error_class(error) != ErrorClass::Transient
             {
                 set_behind(database, &next).await?;
             }

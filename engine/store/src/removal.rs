@@ -54,7 +54,7 @@ pub(crate) async fn remove(
     );
     let Version { tenant, name, digest } = version;
     let mut session = database.write().await?;
-    let turn = components::take_turn(&mut session, *tenant).await?.uploads;
+    let turn = components::lock_uploads(&mut session, *tenant).await?.uploads;
     let current_max: i64 = match which {
         Removable::Any => 1,
         Removable::Replaced => 0,
@@ -87,7 +87,7 @@ pub(crate) async fn delete(
     static DELETE_BYTES: Statement = Statement::new("delete from component_bytes where tenant_id = $1 and digest = $2");
     let mut session = database.write().await?;
     // An upload of the same component happens entirely before this transaction or entirely after it.
-    let turn = components::take_turn(&mut session, tenant).await?.uploads;
+    let turn = components::lock_uploads(&mut session, tenant).await?.uploads;
     if session.run(&DELETE, &[tenant.into(), digest.as_str().into(), before.into()]).await? == 0 {
         session.rollback().await;
         return Ok(None);

@@ -145,14 +145,14 @@ pub struct Upload {
     /// The bytes. They are packed on another thread.
     pub bytes: Arc<Vec<u8>>,
     /// What becomes of it.
-    pub placing: Placing,
+    pub change: VersionChange,
 }
 
 /// What becomes of a version of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placing {
-    /// Its place among the versions of its name.
-    pub place: Place,
+pub struct VersionChange {
+    /// Its state among the versions of its name.
+    pub state: VersionState,
     /// What its name is granted from now on, as a JSON array.
     pub granted: String,
     /// The number of uploads when this was decided, see [`crate::ComponentStore::uploads`]. It does not hold once there was
@@ -160,9 +160,9 @@ pub struct Placing {
     pub uploads: i64,
 }
 
-/// The place of a version among those of its name.
+/// The state of a version among those of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum VersionState {
     /// New executions use it.
     Current,
     /// It waits beside the current one until it is accepted.

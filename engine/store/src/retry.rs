@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::db_error::{DbError, ErrorClass, severity};
+use crate::db_error::{DbError, ErrorClass, error_class};
 use crate::error::StoreError;
 
 /// The longest time for retries: longer than a reconnection to the database, and shorter than half a lease.
@@ -34,7 +34,7 @@ impl Backoff {
                 true
             }
             DbError::Store(_) => false,
-            DbError::Database(error) => severity(error) == ErrorClass::Transient,
+            DbError::Database(error) => error_class(error) == ErrorClass::Transient,
         };
         if !passing || Instant::now() + self.pause > self.until {
             return Err(match StoreError::from(fault) {

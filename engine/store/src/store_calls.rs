@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 thread_local! {
     /// The task that this thread polls.
-    static POLLED: RefCell<Option<Arc<dyn Caller>>> = const { RefCell::new(None) };
+    static POLLED: RefCell<Option<Arc<dyn CallingTask>>> = const { RefCell::new(None) };
 }
 
 /// A task that calls the store.
-pub trait Caller: Send + Sync {
+pub trait CallingTask: Send + Sync {
     /// The task begins a call.
     fn call_begins(&self);
 
@@ -23,13 +23,13 @@ pub trait Caller: Send + Sync {
 }
 
 /// Polls a task. The calls that it begins meanwhile are its own.
-pub fn poll_caller<T>(caller: Arc<dyn Caller>, poll: impl FnOnce() -> T) -> T {
+pub fn poll_calling_task<T>(caller: Arc<dyn CallingTask>, poll: impl FnOnce() -> T) -> T {
     let _restored = Restored(POLLED.replace(Some(caller)));
     poll()
 }
 
 /// The task that is polled again once this is dropped, also by a panic.
-struct Restored(Option<Arc<dyn Caller>>);
+struct Restored(Option<Arc<dyn CallingTask>>);
 
 impl Drop for Restored {
     fn drop(&mut self) {
@@ -38,7 +38,7 @@ impl Drop for Restored {
 }
 
 /// The task that is polled now, if its scheduler said so.
-fn polled() -> Option<Arc<dyn Caller>> {
+fn polled() -> Option<Arc<dyn CallingTask>> {
     POLLED.with_borrow(Clone::clone)
 }
 
@@ -48,7 +48,7 @@ pub fn tell_blocks() {
 }
 
 /// A call of the store, until this is dropped.
-pub struct StoreCall(Option<Arc<dyn Caller>>);
+pub struct StoreCall(Option<Arc<dyn CallingTask>>);
 
 impl StoreCall {
     /// Begins a call of the task that is polled now.
@@ -82,7 +82,7 @@ mod tests {
         blocks: AtomicUsize,
     }
 
-    impl Caller for Counted {
+    impl CallingTask for Counted {
         fn call_begins(&self) {
             self.calls.fetch_add(1, Ordering::Relaxed);
         }
@@ -105,8 +105,8 @@ mod tests {
     #[test]
     fn a_call_counts_for_the_task_that_began_it() {
         let (task, other) = (Arc::<Counted>::default(), Arc::<Counted>::default());
-        let call = poll_caller(task.clone(), || {
-            let inner = poll_caller(other.clone(), StoreCall::begin);
+        let call = poll_calling_task(task.clone(), || {
+            let inner = poll_calling_task(other.clone(), StoreCall::begin);
             assert_eq!((other.calls(), task.calls()), (1, 0));
             drop(inner);
             StoreCall::begin()
@@ -126,7 +126,7 @@ mod tests {
         let task = Arc::<Counted>::default();
         let blocked = async |mut call: futures::future::BoxFuture<'_, bool>| {
             let before = task.blocks.load(Ordering::Relaxed);
-            let poll = |context: &mut Context<'_>| poll_caller(task.clone(), || call.as_mut().poll(context));
+            let poll = |context: &mut Context<'_>| poll_calling_task(task.clone(), || call.as_mut().poll(context));
             assert!(std::future::poll_fn(poll).await);
             task.blocks.load(Ordering::Relaxed) > before
         };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Entry, GuestInput, planted};
-use cerebelum_sandbox::{Account, HostError, Share};
+use cerebelum_sandbox::{Account, GuestOwner, HostError};
 use tokio::sync::Notify;
 
 use crate::env::{Guest, Program};
@@ -124,7 +124,7 @@ impl EvictionBackoff {
 pub(crate) async fn start(
     node: &Node,
     waiting: &Arc<WaitingGuests>,
-    (program, account, share): (Arc<dyn Program>, Arc<Account>, Share),
+    (program, account, share): (Arc<dyn Program>, Arc<Account>, GuestOwner),
     begin: GuestInput,
 ) -> Result<Admitted, HostError> {
     let runtime = &node.runtime;

@@ -226,6 +226,8 @@ pub struct ExecutionStatus {
     pub steps: Vec<StepView>,
     /// The number of events before those: only the end of a long history is read.
     pub earlier_events: u64,
+    /// The names of the signals that wait in its inbox, among the oldest 100 messages there.
+    pub unread_signals: Vec<String>,
     /// The ids of the last traces of its present run, the oldest first; none unless its spans are exported.
     pub trace_ids: Vec<String>,
 }

@@ -9,7 +9,8 @@ use cerebelum_store::{
     ApprovalChange, ApprovalState, Batch, CallRow, Child, Chunk, ExecutionRow, Incarnation, LogLine, Progress, State,
 };
 
-use crate::start_command::{StartCommand, chunk, text_of, waits_for};
+use crate::encode::{chunk, text_of, waits_for};
+use crate::start_command::StartCommand;
 
 /// Builds a batch for an execution whose changes were taken.
 pub(crate) struct BatchBuilder<'a> {

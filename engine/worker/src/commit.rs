@@ -135,7 +135,7 @@ impl ExecutionLog {
         claim: Claim,
     ) -> Result<(), ActivationError> {
         let releases = claim == Claim::GiveBack;
-        let room = self.node.room.to_write(execution.unwritten_bytes()).await;
+        let room = self.node.transit.to_write(execution.unwritten_bytes()).await;
         let mut changes = execution.take_changes();
         let rewritten = self.history.redacted(&changes.valueless, self.stored).await?;
         let positions = (self.stored, execution.position());

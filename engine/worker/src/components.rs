@@ -6,18 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cerebelum_history::{Digest, Json};
 use cerebelum_sandbox::{InspectError, Inspected};
-use cerebelum_store::{Component, Place, Placing, Upload, Version};
+use cerebelum_store::{Component, Upload, Version, VersionChange, VersionState};
 
 use crate::api::{ApiError, ComponentInfo};
+use crate::convert;
 use crate::directory::manifest_of;
 use crate::grants::{Granted, decide};
 use crate::metrics::result_of;
 use crate::removal::versions_of;
 use crate::tenant_engine::TenantEngine;
 use crate::tenant_turns::TenantTurn;
-use crate::views;
 
-/// How often the place of a version is decided again after another upload or removal.
+/// How often the state of a version is decided again after another upload or removal.
 const ATTEMPTS_MAX: usize = 8;
 /// How many digits name the version that is accepted. Of fewer digits, another component could be made that has the same.
 const ACCEPTED_DIGITS_MIN: usize = 12;
@@ -80,13 +80,13 @@ impl TenantEngine {
         (others, uploads): (&[Component], i64),
     ) -> Result<bool, ApiError> {
         let Inspected { digest, manifest, .. } = inspected;
-        let (place, granted) = decide(others, (name, digest), manifest, self.role)?;
-        let told = match place {
-            Place::Current => {
+        let (state, granted) = decide(others, (name, digest), manifest, self.role)?;
+        let told = match state {
+            VersionState::Current => {
                 let before = others.iter().find(|other| other.current && other.name == name).map(manifest_of);
-                format!("{digest}{}", views::changed_capabilities(before.and_then(Result::ok).as_ref(), manifest))
+                format!("{digest}{}", convert::changed_capabilities(before.and_then(Result::ok).as_ref(), manifest))
             }
-            Place::Proposed => format!("{digest} proposed{}", new_ones(&granted.missing(manifest))),
+            VersionState::Proposed => format!("{digest} proposed{}", new_ones(&granted.missing(manifest))),
         };
         let upload = Upload {
             tenant: self.tenant,
@@ -94,7 +94,7 @@ impl TenantEngine {
             digest: digest.clone(),
             manifest: Json::of(manifest).to_string(),
             bytes: bytes.clone(),
-            placing: Placing { place, granted: granted.text()?, uploads },
+            change: VersionChange { state, granted: granted.text()?, uploads },
         };
         Ok(self.node.store.keep_component(upload, self.act("Upload", name, told)).await?)
     }
@@ -126,7 +126,7 @@ impl TenantEngine {
                     continue;
                 }
             };
-            views.push(views::component(component, &manifest, &granted[&component.name]));
+            views.push(convert::component(component, &manifest, &granted[&component.name]));
         }
         Ok(views)
     }
@@ -150,15 +150,15 @@ impl TenantEngine {
             let mut granted = Granted::to(name, &all)?.unwrap_or_default();
             let missing = granted.missing(&manifest);
             if component.current && missing.is_empty() {
-                return Ok(views::component(component, &manifest, &granted));
+                return Ok(convert::component(component, &manifest, &granted));
             }
             granted.add(&manifest);
             let Component { digest, .. } = component.clone();
             let act = self.act("AcceptComponent", name, format!("{digest}{}", new_ones(&missing)));
             let version = Version { tenant: self.tenant, name: name.to_owned(), digest: digest.clone() };
-            let placing = Placing { place: Place::Current, granted: granted.text()?, uploads };
+            let change = VersionChange { state: VersionState::Current, granted: granted.text()?, uploads };
             let _turn = self.node.turns.writes.next(self.tenant).await;
-            if self.node.store.place_component(version, placing, act).await? {
+            if self.node.store.change_version(version, change, act).await? {
                 return self.kept(name, &digest).await;
             }
         }

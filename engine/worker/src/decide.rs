@@ -4,9 +4,9 @@ use cerebelum_history::{Approval, Approvers, Digest, ExecutionId, Json, MESSAGE_
 use cerebelum_store::{Answer, AnswerOutcome, ApprovalFilter, ApprovalRow, ApprovalState, ExecutionKey};
 
 use crate::api::{ApiError, Decision};
+use crate::convert;
 use crate::schema::{Input, Unfit};
 use crate::tenant_engine::TenantEngine;
-use crate::views;
 
 /// How many of an execution's questions are searched for the open one.
 const QUESTIONS_MAX: u32 = 1_000;
@@ -39,7 +39,7 @@ impl TenantEngine {
         author: Author<'_>,
         decision: Decision,
     ) -> Result<ExecutionId, ApiError> {
-        let request = views::request(&row)?;
+        let request = convert::request(&row)?;
         if author.link.is_none() && !planted("approvers-not-asked") {
             self.may_answer(&approvers(&row.id, request.schema.as_ref())?)?;
         }
@@ -79,7 +79,7 @@ impl TenantEngine {
             AnswerOutcome::Accepted(execution) => {
                 let waited_ms = self.node.clock.now().since(row.requested_at);
                 let wait = &self.node.metrics.outside.approval_wait;
-                wait.of(views::approval_state(to)).observe(waited_ms as f64 / 1_000.0);
+                wait.of(convert::approval_state(to)).observe(waited_ms as f64 / 1_000.0);
                 Ok(execution)
             }
             AnswerOutcome::TooLate(state) => Err(too_late(&row, state)),
@@ -172,6 +172,6 @@ pub(crate) fn too_late(row: &ApprovalRow, state: ApprovalState) -> ApiError {
     ApiError::Conflict(format!(
         "approval `{}` is {}: your answer changes nothing",
         row.id,
-        views::approval_state(state)
+        convert::approval_state(state)
     ))
 }

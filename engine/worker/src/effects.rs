@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::egress_log::{RequestLine, Sender};
-use crate::env::{HostHeaders, Room};
+use crate::env::{AnswerPermit, HostHeaders};
 use crate::fetch::{EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 use crate::grants::Grants;
 use crate::metrics::InFlight;
@@ -58,14 +58,14 @@ impl Counts {
 
 /// The progress of a request on its way out.
 #[derive(Debug)]
-pub(crate) struct Way {
+pub(crate) struct Departure {
     /// Its cause is durable. From here on it waits at most for its turn.
     is_caused: AtomicBool,
     has_left: AtomicBool,
     counts: Arc<Counts>,
 }
 
-impl Way {
+impl Departure {
     /// The progress of a new request, counted with the others.
     pub(crate) fn new(counts: &Arc<Counts>) -> Arc<Self> {
         counts.unlogged.fetch_add(1, Ordering::AcqRel);
@@ -107,7 +107,7 @@ pub(crate) struct Arrived {
 /// The resources that an answer holds until it is durable. From then on its memory counts for the execution.
 pub(crate) struct AnswerHold {
     /// The memory of the answer.
-    _room: Room,
+    _permit: AnswerPermit,
     /// A graceful stop waits for it.
     _exchange: Exchange,
 }
@@ -227,14 +227,14 @@ impl Barrier {
 pub(crate) async fn leave(
     (node, incarnation): (Arc<Node>, Incarnation),
     (doorway, lsn): (Doorway, u64),
-    way: Arc<Way>,
+    departure: Arc<Departure>,
     effect: Effect,
 ) -> Option<Arrived> {
     let Doorway { barrier, turns, memory } = doorway;
     if !planted("effect-before-barrier") {
         barrier.opens(lsn).await;
     }
-    way.is_caused();
+    departure.is_caused();
     let turn = turns.acquire_owned().await.ok()?;
     // A late renewal may still come. When the lease ends, this activation ends as well.
     let may_leave = || {
@@ -255,11 +255,11 @@ pub(crate) async fn leave(
         node.web.prepare(&effect.grants).await;
         exchange = node.exchanges.begin();
     }
-    way.leave();
+    departure.leave();
     let (in_flight, began) = (InFlight::new(&node.metrics.outside.fetches_in_flight), node.runtime.poll_clock());
-    let mut room = memory.room();
+    let mut permit = memory.permit();
     let line = RequestLine::new(effect.sender, &effect.request);
-    let result = node.web.fetch(effect.request, &effect.headers, &effect.grants, &mut room).await;
+    let result = node.web.fetch(effect.request, &effect.headers, &effect.grants, &mut permit).await;
     drop(in_flight);
     node.metrics.outside.fetched(result.as_ref().map(|answer| answer.status).map_err(|failure| &*failure.kind));
     let took = began.map(|began| began.elapsed());
@@ -270,6 +270,6 @@ pub(crate) async fn leave(
     Some(Arrived {
         result,
         took: took.unwrap_or_default(),
-        held: Some(AnswerHold { _room: room, _exchange: exchange }),
+        held: Some(AnswerHold { _permit: permit, _exchange: exchange }),
     })
 }

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::computing;
 use crate::directory::NoProgram;
-pub use crate::fetch::room::Room;
+pub use crate::fetch::answer_memory::AnswerPermit;
 use crate::grants::Grants;
 
 /// Everything outside a node that it depends on.
@@ -110,14 +110,14 @@ pub trait HttpClient: Send + Sync {
     fn is_prepared(&self, _: &Grants) -> bool {
         true
     }
-    /// Sends a request with these headers of the host, as far as grants allow. `room` counts the answer's memory before it
+    /// Sends a request with these headers of the host, as far as grants allow. `permit` counts the answer's memory before it
     /// is read.
     fn fetch<'a>(
         &'a self,
         request: HttpRequest,
         headers: &'a HostHeaders,
         grants: &'a Grants,
-        room: &'a mut Room,
+        permit: &'a mut AnswerPermit,
     ) -> Fetching<'a>;
 }
 

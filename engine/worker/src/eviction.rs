@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cerebelum_history::{Scope, planted};
-use cerebelum_sandbox::Share;
+use cerebelum_sandbox::GuestOwner;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -40,7 +40,7 @@ struct IdleState {
     /// Memory of the guests that may stay.
     bytes: u64,
     /// Memory of all idle guests, by workflow.
-    by_workflow: HashMap<Share, u64>,
+    by_workflow: HashMap<GuestOwner, u64>,
 }
 
 /// An idle guest.
@@ -48,7 +48,7 @@ struct IdleState {
 pub(crate) struct IdleEntry {
     pub(crate) scope: Scope,
     /// Whose it is.
-    pub(crate) share: Share,
+    pub(crate) share: GuestOwner,
     /// Its memory.
     pub(crate) bytes: u64,
     /// The number of calls that a rerun would repeat.
@@ -132,7 +132,7 @@ impl IdleGuests {
     /// A guest of this workflow has waited long for admission: asks up to `guests` idle guests of workflows with more
     /// idle memory to leave, regardless of their executions' activity. Otherwise one workflow could fill all slots and
     /// keep them.
-    pub(crate) fn evict_among_others(&self, guests: u32, share: &Share) {
+    pub(crate) fn evict_among_others(&self, guests: u32, share: &GuestOwner) {
         let mut state = self.state.lock();
         for rank in state.of_others(share, guests) {
             state.ask_one(rank, EvictionPriority::Urgent);
@@ -141,7 +141,7 @@ impl IdleGuests {
 
     /// A workflow has waited for admission for a time slice: asks the guest of its other executions that was admitted
     /// first to leave, regardless of that one's activity, if it was admitted at `since_ms` or before.
-    pub(crate) fn evict_among_same(&self, share: &Share, since_ms: u64) {
+    pub(crate) fn evict_among_same(&self, share: &GuestOwner, since_ms: u64) {
         let mut state = self.state.lock();
         if let Some(rank) = state.first_admitted(share, since_ms) {
             state.ask_one(rank, EvictionPriority::Urgent);
@@ -174,8 +174,8 @@ impl IdleState {
 
     /// The first guests of workflows with more idle memory than this one, among the first [`SEARCHED_MAX`] of both
     /// lists.
-    fn of_others(&self, share: &Share, count: u32) -> Vec<Rank> {
-        let has = |share: &Share| self.by_workflow.get(share).copied().unwrap_or(0);
+    fn of_others(&self, share: &GuestOwner, count: u32) -> Vec<Rank> {
+        let has = |share: &GuestOwner| self.by_workflow.get(share).copied().unwrap_or(0);
         let least = has(share);
         let of_others = self.searched().filter(|(_, guest)| has(&guest.share) > least).map(|(rank, _)| *rank);
         let mut ranks: Vec<Rank> = of_others.collect();
@@ -185,7 +185,7 @@ impl IdleState {
     }
 
     /// The workflow guest of this workflow that was admitted first, at `since_ms` or before, among the same.
-    fn first_admitted(&self, share: &Share, since_ms: u64) -> Option<Rank> {
+    fn first_admitted(&self, share: &GuestOwner, since_ms: u64) -> Option<Rank> {
         let is_due = |guest: &IdleEntry| guest.since_ms <= since_ms && guest.scope.is_root() && guest.share == *share;
         let due = self.searched().filter(|(_, guest)| is_due(guest));
         due.min_by_key(|(rank, guest)| (guest.since_ms, **rank)).map(|(rank, _)| *rank)
@@ -252,8 +252,8 @@ impl Drop for IdleGuest {
 mod tests {
     use super::*;
 
-    fn share(workflow: &str) -> Share {
-        Share { tenant: "acme".into(), workflow: workflow.into() }
+    fn share(workflow: &str) -> GuestOwner {
+        GuestOwner { tenant: "acme".into(), workflow: workflow.into() }
     }
 
     /// A guest with this memory and this number of calls.

@@ -1,5 +1,6 @@
 //! Outgoing HTTP: sends permitted requests within limits of size and time.
 
+pub(crate) mod answer_memory;
 mod available;
 mod budget;
 mod connector;
@@ -7,7 +8,6 @@ mod meter;
 mod outgoing;
 mod outlets;
 mod permits;
-pub(crate) mod room;
 
 use std::io;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use tokio::time::Instant;
 use crate::Config;
 use crate::env::{HostHeaders, HttpClient};
 use crate::grants::Grants;
+use answer_memory::AnswerPermit;
+pub(crate) use answer_memory::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 use outlets::Outlets;
 use permits::NotGranted;
 pub(crate) use permits::{covers, is_host};
-use room::Room;
-pub(crate) use room::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
 
 /// The largest body of an answer, in bytes.
 const RESPONSE_BYTES_MAX: usize = 8 << 20;
@@ -64,9 +64,9 @@ impl HttpClient for Fetcher {
         request: HttpRequest,
         headers: &'a HostHeaders,
         grants: &'a Grants,
-        room: &'a mut Room,
+        permit: &'a mut AnswerPermit,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {
-        Box::pin(async move { self.outlets.of(grants.tenant).await.fetch(request, (headers, grants), room).await })
+        Box::pin(async move { self.outlets.of(grants.tenant).await.fetch(request, (headers, grants), permit).await })
     }
 }
 
@@ -100,9 +100,9 @@ impl Until {
     }
 
     /// Waits for memory. The wait extends the deadline, because it is the engine's time and not the server's.
-    async fn grow(&mut self, room: &mut Room, bytes: usize) -> Result<(), Failure> {
+    async fn grow(&mut self, permit: &mut AnswerPermit, bytes: usize) -> Result<(), Failure> {
         let began = Instant::now();
-        let grown = tokio::time::timeout(self.room_wait, room.grow_to(bytes)).await;
+        let grown = tokio::time::timeout(self.room_wait, permit.grow_to(bytes)).await;
         let waited = began.elapsed();
         self.deadline += waited;
         self.room_wait = self.room_wait.saturating_sub(waited);
@@ -116,12 +116,16 @@ impl Until {
 }
 
 /// Reads an answer as memory becomes available for what has arrived of it.
-async fn read(response: Response<Incoming>, room: &mut Room, until: &mut Until) -> Result<HttpResponse, Failure> {
+async fn read(
+    response: Response<Incoming>,
+    permit: &mut AnswerPermit,
+    until: &mut Until,
+) -> Result<HttpResponse, Failure> {
     let (head, mut body) = response.into_parts();
     let head_bytes = check_head(&head)?;
     let announced = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     check_size(announced.unwrap_or(0))?;
-    until.grow(room, head_bytes).await?;
+    until.grow(permit, head_bytes).await?;
     let mut bytes = Vec::new();
     while let Some(frame) = until.limit(body.frame()).await? {
         // A body of which there is always something more must not keep the thread.
@@ -133,7 +137,7 @@ async fn read(response: Response<Incoming>, room: &mut Room, until: &mut Until) 
             // Twice what has arrived, so that many small pieces are not copied many times. What was announced is no more
             // than a bound: a server may announce much and send nothing.
             let capacity = (2 * bytes.capacity()).min(announced.unwrap_or(RESPONSE_BYTES_MAX)).max(length);
-            until.grow(room, head_bytes + capacity).await?;
+            until.grow(permit, head_bytes + capacity).await?;
             bytes.reserve_exact(capacity - bytes.len());
         }
         bytes.extend_from_slice(&data);

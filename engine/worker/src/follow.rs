@@ -7,8 +7,8 @@ use futures::Stream;
 use tokio::sync::watch;
 
 use crate::api::{ApiError, ExecutionStatus, Summary};
+use crate::convert;
 use crate::tenant_engine::{RECHECK, TenantEngine};
-use crate::views;
 use crate::watchers::WatchState;
 
 /// The shortest time between two checks of an execution that a client follows. Changes within that time are reported
@@ -78,7 +78,7 @@ impl Watcher {
         while let Some(Look { head, is_told }) = self.follower.next().await? {
             let Follower { engine, key, .. } = &self.follower;
             let progress = engine.node.store.progress(key).await?;
-            let summary = views::summary(&head);
+            let summary = convert::summary(&head);
             let seen = Some((head, progress));
             if is_told || self.last != seen {
                 self.last = seen;
@@ -110,7 +110,7 @@ impl TenantEngine {
         futures::stream::try_unfold(Follower::new(self, id), |follower| async move {
             let mut follower = follower?;
             let look = follower.next().await?;
-            Ok(look.map(|look| (views::summary(&look.head), Ok(follower))))
+            Ok(look.map(|look| (convert::summary(&look.head), Ok(follower))))
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use cerebelum_history::{Digest, Json, planted};
 use cerebelum_sandbox::Manifest;
-use cerebelum_store::{Component, Place, TenantId};
+use cerebelum_store::{Component, TenantId, VersionState};
 
 use crate::api::ApiError;
 use crate::directory::manifest_of;
@@ -122,7 +122,7 @@ pub(crate) fn decide(
     (name, digest): (&str, &Digest),
     manifest: &Manifest,
     uploader: Role,
-) -> Result<(Place, Granted), ApiError> {
+) -> Result<(VersionState, Granted), ApiError> {
     let granted = match Granted::to(name, all)? {
         None if may(uploader, Action::Accept) => {
             let mut first = Granted::default();
@@ -132,11 +132,11 @@ pub(crate) fn decide(
         granted => granted.unwrap_or_default(),
     };
     let is_current = || all.iter().any(|one| one.current && one.name == name && one.digest == *digest);
-    let place = match granted.missing(manifest).is_empty() || is_current() || planted("proposed-runs") {
-        true => Place::Current,
-        false => Place::Proposed,
+    let state = match granted.missing(manifest).is_empty() || is_current() || planted("proposed-runs") {
+        true => VersionState::Current,
+        false => VersionState::Proposed,
     };
-    Ok((place, granted))
+    Ok((state, granted))
 }
 
 #[cfg(test)]
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    fn place(all: &[Component], asks: &Manifest, uploader: Role) -> Place {
+    fn state(all: &[Component], asks: &Manifest, uploader: Role) -> VersionState {
         decide(all, ("shop", &Digest::of(b"new")), asks, uploader).unwrap().0
     }
 
@@ -171,43 +171,43 @@ mod tests {
     fn a_version_that_asks_for_more_is_proposed_and_any_other_one_is_current() {
         let all = [version("shop", &[], Some(r#"["http:a.example","http:b.example:80","secret:K"]"#))];
         for (hosts, secrets, expected) in [
-            (&[][..], &[][..], Place::Current),
-            (&["a.example"], &["K"], Place::Current),
-            (&["A.example:8080", "b.example:80"], &[], Place::Current),
-            (&["b.example"], &[], Place::Proposed),
-            (&["b.example:443"], &[], Place::Proposed),
-            (&["sub.a.example"], &[], Place::Proposed),
-            (&["*"], &[], Place::Proposed),
-            (&[], &["K", "k"], Place::Proposed),
+            (&[][..], &[][..], VersionState::Current),
+            (&["a.example"], &["K"], VersionState::Current),
+            (&["A.example:8080", "b.example:80"], &[], VersionState::Current),
+            (&["b.example"], &[], VersionState::Proposed),
+            (&["b.example:443"], &[], VersionState::Proposed),
+            (&["sub.a.example"], &[], VersionState::Proposed),
+            (&["*"], &[], VersionState::Proposed),
+            (&[], &["K", "k"], VersionState::Proposed),
         ] {
             for role in Role::ALL {
-                assert_eq!(place(&all, &manifest(hosts, secrets), role), expected, "{hosts:?} {secrets:?}");
+                assert_eq!(state(&all, &manifest(hosts, secrets), role), expected, "{hosts:?} {secrets:?}");
             }
         }
         let any = [version("shop", &[], Some(r#"["http:*"]"#))];
-        assert_eq!(place(&any, &manifest(&["*", "c.example"], &[]), Role::Developer), Place::Current);
-        assert_eq!(place(&any, &manifest(&[], &["K"]), Role::Admin), Place::Proposed);
+        assert_eq!(state(&any, &manifest(&["*", "c.example"], &[]), Role::Developer), VersionState::Current);
+        assert_eq!(state(&any, &manifest(&[], &["K"]), Role::Admin), VersionState::Proposed);
     }
 
     #[test]
     fn the_first_version_is_granted_what_it_asks_for_by_who_may_accept() {
         let asks = manifest(&["a.example"], &[]);
         let others = [version("bar", &["a.example"], None)];
-        assert_eq!(place(&others, &asks, Role::Admin), Place::Current);
-        assert_eq!(place(&others, &asks, Role::Developer), Place::Proposed);
-        assert_eq!(place(&others, &manifest(&[], &[]), Role::Developer), Place::Current);
+        assert_eq!(state(&others, &asks, Role::Admin), VersionState::Current);
+        assert_eq!(state(&others, &asks, Role::Developer), VersionState::Proposed);
+        assert_eq!(state(&others, &manifest(&[], &[]), Role::Developer), VersionState::Current);
         let proposed = Component { current: false, proposed: true, ..version("shop", &["a.example"], Some("[]")) };
-        assert_eq!(place(&[proposed], &asks, Role::Admin), Place::Proposed, "it is not the first one");
+        assert_eq!(state(&[proposed], &asks, Role::Admin), VersionState::Proposed, "it is not the first one");
     }
 
     #[test]
     fn a_name_from_before_there_were_grants_keeps_what_its_versions_ask_for() {
         let all = [version("shop", &["a.example"], None), version("shop", &["b.example"], None)];
-        let (place, granted) =
+        let (state, granted) =
             decide(&all, ("shop", &Digest::of(b"new")), &manifest(&["b.example"], &[]), Role::Developer).unwrap();
         assert_eq!(
-            (place, granted.text().unwrap().as_str()),
-            (Place::Current, r#"["http:a.example","http:b.example"]"#)
+            (state, granted.text().unwrap().as_str()),
+            (VersionState::Current, r#"["http:a.example","http:b.example"]"#)
         );
         assert_eq!(super::Granted::to("other", &all).unwrap(), None);
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cerebelum_history::{Delivery, Failure, GuestInput, Json, Request, Scope, Turn};
-use cerebelum_sandbox::{Account, Held, HostError, Share};
+use cerebelum_sandbox::{Account, GuestOwner, Held, HostError};
 use cerebelum_store::{ExecutionKey, TenantId};
 use futures::future::{AbortHandle, Abortable, BoxFuture, lazy};
 use futures::stream::FuturesUnordered;
@@ -101,7 +101,7 @@ pub(crate) struct Guests {
     lengths: Arc<TurnLengths>,
     /// The execution's key as text, for the crash log.
     key: Arc<str>,
-    share: Share,
+    share: GuestOwner,
     /// The execution's account in the ledger.
     account: Arc<Account>,
     slots: BTreeMap<Scope, GuestSlot>,
@@ -129,7 +129,7 @@ impl Guests {
             tenant: key.tenant,
             lengths: Arc::default(),
             key: key.to_string().into(),
-            share: account.share_of(&workflow),
+            share: account.owner_of(&workflow),
             account,
             slots: BTreeMap::new(),
             moving: 0,

@@ -8,11 +8,11 @@ use cerebelum_history::{APPROVER_BYTES_MAX, Digest, ExecutionId, Json, Timestamp
 use cerebelum_store::{Allowed, ApprovalLink, ApprovalState, FoundLink, LinkOutcome, NewLink};
 
 use crate::api::{ApiError, ApprovalView, Decision};
+use crate::convert;
 use crate::decide::{Author, approvers, asked_again, no_question, too_late};
 use crate::engine::Engine;
 use crate::identity::{Action, Caller, Role};
 use crate::tenancy::is_printable;
-use crate::views;
 
 /// Where the page of a link is: its token follows.
 pub const LINK_PATH: &str = "/a/";
@@ -110,7 +110,7 @@ impl Engine {
         let (allowed, lives_ms) = check(&request)?;
         let engine = self.of(caller);
         let row = engine.question(&request.id).await?;
-        let approvers = approvers(&row.id, views::request(&row)?.schema.as_ref())?;
+        let approvers = approvers(&row.id, convert::request(&row)?.schema.as_ref())?;
         // The maker of a link could use it, so the maker is an approver or an admin.
         if !approvers.is_empty() && caller.role != Role::Admin {
             let is_approver = caller.name.as_deref().is_some_and(|name| approvers.allow(name, caller.role.as_str()));
@@ -186,7 +186,7 @@ impl Engine {
         let (_, found) = self.found_link(token).await?;
         let state = state(&found);
         let FoundLink { link, question, .. } = found;
-        let mut question = views::approval(question)?;
+        let mut question = convert::approval(question)?;
         if state != LinkState::Open {
             (question.data, question.schema) = (Json::null(), None);
         }
@@ -277,7 +277,7 @@ fn state(found: &FoundLink) -> LinkState {
         _ if found.link.used_at.is_some() => LinkState::Used,
         ApprovalState::Open if found.is_expired => LinkState::Expired,
         ApprovalState::Open => LinkState::Open,
-        ended => LinkState::Decided(views::approval_state(ended)),
+        ended => LinkState::Decided(convert::approval_state(ended)),
     }
 }
 

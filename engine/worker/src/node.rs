@@ -25,15 +25,15 @@ use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::poison::{CrashLog, IsolationGate};
 use crate::quotas::Usages;
-use crate::room::{OnTheWay, Room};
 use crate::shares::FairShares;
 use crate::start_command::look_up;
 use crate::tenant_turns::ClientTurns;
 use crate::traces::Traces;
+use crate::transit::{Transit, TransitPermit};
 use crate::wake::Wake;
 use crate::watchers::Watchers;
 
-impl Request for (Batch, OnTheWay) {
+impl Request for (Batch, TransitPermit) {
     fn tenant(&self) -> TenantId {
         self.0.key.tenant
     }
@@ -54,11 +54,11 @@ pub(crate) struct Node {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) lease: Arc<LeaseKeeper>,
-    /// Each batch comes with its permit from [`Room`], which is released when the database has answered.
-    pub(crate) appends: Batcher<(Batch, OnTheWay), Appended>,
+    /// Each batch comes with its permit from [`Transit`], which is released when the database has answered.
+    pub(crate) appends: Batcher<(Batch, TransitPermit), Appended>,
     /// Looks up whether executions that clients want to start exist already.
     pub(crate) begun: Batcher<ExecutionKey, Result<Option<Existing>, StoreError>>,
-    pub(crate) room: Room,
+    pub(crate) transit: Transit,
     /// Bytes of all executions that wait for the log (L6).
     pub(crate) bytes_ahead: Arc<AtomicU64>,
     /// The host memory held for guests and clients.
@@ -103,7 +103,7 @@ impl Node {
         let (liveness, shares) = (Liveness::new(runtime.clone()), FairShares::new());
         let appender = Arc::new(Appender::new(&store, &lease, &runtime, (&metrics, &watchers)));
         let appends = Batcher::new(&liveness, move |sent: Vec<_>| {
-            let (batches, on_the_way): (Vec<Batch>, Vec<OnTheWay>) = sent.into_iter().unzip();
+            let (batches, on_the_way): (Vec<Batch>, Vec<TransitPermit>) = sent.into_iter().unzip();
             let written = appender.clone().append(batches);
             written.inspect(move |_| drop(on_the_way))
         });
@@ -112,7 +112,7 @@ impl Node {
         Arc::new(Self {
             traces: config.traces.clone().map(|settings| Traces::new(settings, &runtime, &metrics)),
             directory: Directory::new(&liveness, store.clone(), programs.clone()),
-            room: Room::new(ledger.bytes_max()),
+            transit: Transit::new(ledger.bytes_max()),
             bytes_ahead: Arc::default(),
             crash_log: Arc::new(crash_log),
             isolation: IsolationGate::default(),

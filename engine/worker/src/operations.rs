@@ -8,7 +8,7 @@ use crate::api::ApiError;
 use crate::identity::Action;
 use crate::tenant_engine::{TenantEngine, no_execution};
 use crate::verbs::{changed_meanwhile, conflict, send, signal};
-use crate::{restore, views};
+use crate::{convert, restore};
 
 /// So many events are read and decoded in one piece.
 const EVENTS_AT_ONCE: u64 = 1_000;
@@ -77,14 +77,14 @@ impl Operation {
 }
 
 /// What an operation asks of the store.
-pub(crate) struct Plan {
+pub(crate) struct OperationCommands {
     /// The commands. If the first one does not apply any more, nothing is done.
     pub(crate) commands: Vec<Command>,
     /// What the audit says of it.
     pub(crate) outcome: String,
 }
 
-impl Plan {
+impl OperationCommands {
     fn new(commands: impl Into<Vec<Command>>, outcome: impl Into<String>) -> Self {
         Self { commands: commands.into(), outcome: outcome.into() }
     }
@@ -101,7 +101,7 @@ impl TenantEngine {
         }
         let key = self.key(id)?;
         let head = self.head(&key).await?;
-        let Plan { commands, outcome } = self.plan(operation, &head).await?;
+        let OperationCommands { commands, outcome } = self.plan(operation, &head).await?;
         let mut act = self.act(operation.method(), id, outcome);
         self.forgive(&key, &commands);
         for (at, command) in commands.iter().enumerate() {
@@ -121,44 +121,44 @@ impl TenantEngine {
     }
 
     /// What an operation asks of the store for an execution as it is now.
-    pub(crate) async fn plan(&self, operation: &Operation, head: &ExecutionRow) -> Result<Plan, ApiError> {
-        let (key, standing) = (&head.key, views::standing(head));
+    pub(crate) async fn plan(&self, operation: &Operation, head: &ExecutionRow) -> Result<OperationCommands, ApiError> {
+        let (key, standing) = (&head.key, convert::standing(head));
         let conflict = |why: String| conflict(key.id.as_str(), &why);
         match operation {
             Operation::Cancel => {
                 Verb::Cancel.on(standing).map_err(conflict)?;
                 let at = self.node.store.now().await?;
-                Ok(Plan::new([send(&Message::Cancel { at })], "asked"))
+                Ok(OperationCommands::new([send(&Message::Cancel { at })], "asked"))
             }
             Operation::Terminate => {
                 Verb::Terminate.on(standing).map_err(conflict)?;
                 if self.is_readable(key).await? {
                     // The reason for which it may be parked no longer matters.
-                    return Ok(Plan::new([send(&Message::Terminate), Command::Unpark], "asked"));
+                    return Ok(OperationCommands::new([send(&Message::Terminate), Command::Unpark], "asked"));
                 }
-                Ok(Plan::new([bury(head)], "ended unread"))
+                Ok(OperationCommands::new([bury(head)], "ended unread"))
             }
             Operation::Pause => {
                 Verb::Pause.on(standing).map_err(conflict)?;
-                Ok(Plan::new([send(&Message::Pause)], "asked"))
+                Ok(OperationCommands::new([send(&Message::Pause)], "asked"))
             }
             Operation::Resume { force } => match Resumption::of(standing).map_err(conflict)? {
-                Resumption::Unpark => Ok(Plan::new([Command::Unpark], "unparked")),
-                Resumption::Unpause => Ok(Plan::new([send(&Message::Resume)], "unpaused")),
+                Resumption::Unpark => Ok(OperationCommands::new([Command::Unpark], "unparked")),
+                Resumption::Unpause => Ok(OperationCommands::new([send(&Message::Resume)], "unpaused")),
                 Resumption::Reopen => {
                     let mode = if *force { ReopenMode::Forced } else { ReopenMode::Checked };
-                    Ok(Plan::new([self.reopening(head, mode).await?], "reopened"))
+                    Ok(OperationCommands::new([self.reopening(head, mode).await?], "reopened"))
                 }
             },
             Operation::Signal { name, data } => {
                 self.node.usages.full.admit(self.tenant)?;
                 Verb::Signal.on(standing).map_err(conflict)?;
                 self.has_inbox_room(key).await?;
-                Ok(Plan::new([signal(name, data, None)?], name.as_str()))
+                Ok(OperationCommands::new([signal(name, data, None)?], name.as_str()))
             }
             Operation::Delete => {
                 Verb::Delete.on(standing).map_err(conflict)?;
-                Ok(Plan::new([Command::Delete], "deleted"))
+                Ok(OperationCommands::new([Command::Delete], "deleted"))
             }
             Operation::Unknown => Err(ApiError::Conflict("this engine does not know the operation".to_owned())),
         }

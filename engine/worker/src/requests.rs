@@ -12,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
 use crate::activation_error::ActivationError;
-use crate::effects::{AnswerHold, Arrived, Counts, Doorway, Effect, Way, leave};
+use crate::effects::{AnswerHold, Arrived, Counts, Departure, Doorway, Effect, leave};
 use crate::node::Node;
 use crate::traces::Span;
 
@@ -25,7 +25,7 @@ struct OpenFetch {
     /// Which call under that name it is: a retried step may make the call again.
     opened: u64,
     wanted: AbortHandle,
-    way: Arc<Way>,
+    departure: Arc<Departure>,
     span: Option<Box<Span>>,
 }
 
@@ -65,11 +65,16 @@ impl Requests {
     /// Sends the request of a call through [`leave`], which waits until everything up to `lsn` is durable.
     pub(crate) fn send(&mut self, (call, opened): (CallName, u64), mut effect: Effect, lsn: u64) {
         let (wanted, registration) = AbortHandle::new_pair();
-        let way = Way::new(&self.counts);
-        self.open.insert(call.clone(), OpenFetch { opened, wanted, way: way.clone(), span: effect.span.take() });
-        let leaving =
-            AssertUnwindSafe(leave((self.node.clone(), self.incarnation), (self.doorway.clone(), lsn), way, effect))
-                .catch_unwind();
+        let departure = Departure::new(&self.counts);
+        self.open
+            .insert(call.clone(), OpenFetch { opened, wanted, departure: departure.clone(), span: effect.span.take() });
+        let leaving = AssertUnwindSafe(leave(
+            (self.node.clone(), self.incarnation),
+            (self.doorway.clone(), lsn),
+            departure,
+            effect,
+        ))
+        .catch_unwind();
         // A panic must not leave the call open forever: timeouts and deadlines wait for its end.
         let leaving = leaving.map(|left| left.unwrap_or_else(|_| Some(panicked())));
         let leaving = Abortable::new(leaving, registration);
@@ -99,7 +104,7 @@ impl Requests {
             && let Some(fetch) = self.open.remove(&call)
         {
             // A request that failed because of a bug may never have left.
-            fetch.way.leave();
+            fetch.departure.leave();
             let span = fetch.span.and_then(|span| span.answered(&result, (took, now.at)));
             execution.fetched(&call, result, now);
             // From the next commit on the rest of the answer is part of the execution's own memory.
@@ -119,7 +124,7 @@ impl Requests {
             }
             if let Some(fetch) = self.open.remove(&call).filter(|_| !planted("closed-call-leaves")) {
                 fetch.wanted.abort();
-                fetch.way.leave();
+                fetch.departure.leave();
             }
         }
     }
@@ -141,7 +146,7 @@ impl Requests {
     pub(crate) fn await_turn(&self, scope: &Scope) -> bool {
         let first = CallName { scope: scope.clone(), ordinal: 0 };
         let mut own = self.open.range(first..).take_while(|(call, _)| call.scope == *scope);
-        own.any(|(_, fetch)| fetch.way.awaits_turn())
+        own.any(|(_, fetch)| fetch.departure.awaits_turn())
     }
 
     /// Whether a request is outside, or will be as soon as its cause is durable. In a pause, requests that have not

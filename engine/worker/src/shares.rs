@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use cerebelum_history::planted;
-use cerebelum_store::{Caller, TenantId, poll_caller};
+use cerebelum_store::{CallingTask, TenantId, poll_calling_task};
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
@@ -101,7 +101,7 @@ impl Ticket {
     }
 }
 
-impl Caller for Ticket {
+impl CallingTask for Ticket {
     fn call_begins(&self) {
         self.calls.fetch_add(1, Ordering::AcqRel);
     }
@@ -263,8 +263,8 @@ impl<F: Future> Future for Fair<F> {
             grant
         };
         ticket.has_turn.store(grant == Grant::Turn, Ordering::Release);
-        let turn = Turn { ticket, since: (grant == Grant::Turn).then(Instant::now) };
-        let polled = poll_caller(ticket.clone(), || task.as_mut().poll(&mut Context::from_waker(waker)));
+        let turn = PollGuard { ticket, since: (grant == Grant::Turn).then(Instant::now) };
+        let polled = poll_calling_task(ticket.clone(), || task.as_mut().poll(&mut Context::from_waker(waker)));
         drop(turn);
         let mut state = ticket.state.lock();
         let is_woken = *state == State::Polled { woken: true };
@@ -278,12 +278,12 @@ impl<F: Future> Future for Fair<F> {
 }
 
 /// A poll. Its turn is given back at its end, even when the task panics.
-struct Turn<'t> {
+struct PollGuard<'t> {
     ticket: &'t Ticket,
     since: Option<Instant>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for PollGuard<'_> {
     fn drop(&mut self) {
         if let Some(since) = self.since {
             self.ticket.shares.add(self.ticket.tenant, since.elapsed());

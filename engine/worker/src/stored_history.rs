@@ -10,9 +10,9 @@ use cerebelum_sandbox::{Account, Held, Moving};
 use cerebelum_store::{Chunk, ExecutionKey, HistoryPart};
 
 use crate::activation_error::ActivationError;
+use crate::encode::pieces;
 use crate::node::Node;
 use crate::restore;
-use crate::start_command::pieces;
 
 /// A history of at least this many bytes is loaded only when the ledger has room for it.
 const LONG_BYTES: u64 = 1 << 20;
@@ -24,7 +24,7 @@ const RECHECK: Duration = Duration::from_millis(100);
 const WINDOW_EVENTS: u64 = 2_000;
 
 /// The first and last positions of chunks.
-type Places = BTreeMap<Position, Position>;
+type ChunkRanges = BTreeMap<Position, Position>;
 
 /// An index of the stored chunks that hold events of each step. It reaches back as far as needed, and new chunks are
 /// added.
@@ -38,9 +38,9 @@ struct ChunkIndex {
 #[derive(Default)]
 struct Listed {
     /// Chunks that hold any event of the scope.
-    events: Places,
+    events: ChunkRanges,
     /// Chunks that hold a value that is dropped when the scope ends (L12).
-    values: Places,
+    values: ChunkRanges,
 }
 
 impl ChunkIndex {
@@ -82,17 +82,17 @@ impl ChunkIndex {
 }
 
 /// The chunks that end at or after a position.
-fn ending_behind(places: Option<&Places>, from: Position) -> impl Iterator<Item = Position> {
-    let first = move |places: &Places| places.range(..=from).next_back().map_or(from, |(first, _)| *first);
-    let places = places.into_iter().flat_map(move |places| places.range(first(places)..));
-    places.filter(move |(_, last)| **last >= from).map(|(first, _)| *first)
+fn ending_behind(ranges: Option<&ChunkRanges>, from: Position) -> impl Iterator<Item = Position> {
+    let first = move |ranges: &ChunkRanges| ranges.range(..=from).next_back().map_or(from, |(first, _)| *first);
+    let ranges = ranges.into_iter().flat_map(move |ranges| ranges.range(first(ranges)..));
+    ranges.filter(move |(_, last)| **last >= from).map(|(first, _)| *first)
 }
 
 /// Stored events by scope, with their positions.
 pub(crate) type Journals = HashMap<Scope, Vec<(Position, Event)>>;
 
 /// Memory for a long history while guests begin from it.
-type Room = Option<(Held, Moving)>;
+type LoadMemory = Option<(Held, Moving)>;
 
 /// The stored history of an execution's current run.
 pub(crate) struct StoredHistory {
@@ -119,7 +119,7 @@ impl StoredHistory {
     }
 
     /// Waits for room if a long history is to be read. The memory is held until the guests have begun.
-    async fn room(&self, bytes: u64, account: &Arc<Account>) -> Room {
+    async fn room(&self, bytes: u64, account: &Arc<Account>) -> LoadMemory {
         if bytes < LONG_BYTES {
             return None;
         }
@@ -149,7 +149,7 @@ impl StoredHistory {
         execution: &Execution,
         scopes: &[Scope],
         account: &Arc<Account>,
-    ) -> Result<(Journals, Room), ActivationError> {
+    ) -> Result<(Journals, LoadMemory), ActivationError> {
         let from = |scope: &Scope| Some((scope.clone(), execution.journal_from(scope)?));
         let wanted: Vec<(Scope, Position)> = scopes.iter().filter_map(from).collect();
         let bytes = if scopes.iter().any(Scope::is_root) { execution.history_bytes() } else { 0 };
@@ -176,13 +176,13 @@ impl StoredHistory {
             }
         };
         let listed = self.list_from(first, &mut keep).await?;
-        let mut places = BTreeSet::new();
+        let mut ranges = BTreeSet::new();
         for (scope, from) in &steps {
             // Earlier chunks were read just now.
-            places.extend(self.index.events_of(scope, (*from).max(listed)));
+            ranges.extend(self.index.events_of(scope, (*from).max(listed)));
         }
-        places.retain(|first| *first <= to);
-        for chunk in self.chunks(places).await? {
+        ranges.retain(|first| *first <= to);
+        for chunk in self.chunks(ranges).await? {
             let events = restore::decode(&chunk)?;
             (chunk.first.0..).map(Position).zip(&events).for_each(|(position, event)| keep(position, event));
         }
@@ -221,11 +221,11 @@ impl StoredHistory {
     }
 
     /// The stored chunks that begin at these positions.
-    async fn chunks(&self, places: BTreeSet<Position>) -> Result<Vec<Chunk>, ActivationError> {
-        if places.is_empty() {
+    async fn chunks(&self, ranges: BTreeSet<Position>) -> Result<Vec<Chunk>, ActivationError> {
+        if ranges.is_empty() {
             return Ok(Vec::new());
         }
-        let part = HistoryPart::At(places.into_iter().collect());
+        let part = HistoryPart::At(ranges.into_iter().collect());
         let chunks = self.node.store.history(&self.key, self.run, part).await?;
         let events: u64 = chunks.iter().map(|chunk| chunk.last.0 + 1 - chunk.first.0).sum();
         self.node.metrics.guests.events_read.inc_by(events);
@@ -246,12 +246,12 @@ impl StoredHistory {
             *range = (range.0.min(*from), range.1.max(*to));
         }
         self.list_from(first, &mut |_, _| ()).await?;
-        let mut places: BTreeSet<Position> = BTreeSet::new();
+        let mut ranges: BTreeSet<Position> = BTreeSet::new();
         for (scope, from, _) in scopes() {
-            places.extend(self.index.values_of(scope, *from).filter(|first| *first <= stored));
+            ranges.extend(self.index.values_of(scope, *from).filter(|first| *first <= stored));
         }
         let mut rewritten = Vec::new();
-        for chunk in self.chunks(places).await? {
+        for chunk in self.chunks(ranges).await? {
             let mut events = restore::decode(&chunk)?;
             for (position, event) in (chunk.first.0..).map(Position).zip(&mut events) {
                 if ended.get(&event.scope).is_some_and(|(from, to)| (*from..=*to).contains(&position)) {

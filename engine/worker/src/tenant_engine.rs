@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerebelum_history::{
-    AsOf, CallerSpan, Event, ExecutionId, Graph, Plan, Position, SpanContext, Timeline, Timestamp,
-};
+use cerebelum_history::{CallerSpan, Event, ExecutionId, Position, SpanContext, Timestamp};
 use cerebelum_sandbox::WorkflowInfo;
 use cerebelum_store::{
     Act, Actor, ApprovalFilter, ChildCounts, ExecutionKey, ExecutionRow, HistoryPart, State, TenantId,
 };
+use cerebelum_timeline::{AsOf, Graph, Plan, Timeline};
 
 use crate::api::{ApiError, ApprovalView, ApprovalsRequest, EventView, ExecutionStatus, ListRequest, LogView, Summary};
 use crate::directory::manifest_of;
@@ -18,7 +17,7 @@ use crate::node::Node;
 use crate::scheduler::Scheduler;
 use crate::schema::Checker;
 use crate::tenant_turns::TenantTurn;
-use crate::{restore, views};
+use crate::{convert, restore};
 
 /// How many bytes of a history are read together, unless a single chunk is larger.
 const HISTORY_PAGE_BYTES_MAX: u64 = 1 << 20;
@@ -81,7 +80,7 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such execution, or the database does not answer.
     pub async fn summary(&self, id: &str) -> Result<Summary, ApiError> {
-        Ok(views::summary(&self.head(&self.key(id)?).await?))
+        Ok(convert::summary(&self.head(&self.key(id)?).await?))
     }
 
     /// The full status of an execution.
@@ -90,7 +89,7 @@ impl TenantEngine {
     /// When there is no such execution, or the database does not answer.
     pub async fn status(&self, id: &str) -> Result<ExecutionStatus, ApiError> {
         let whole = self.node.store.describe(&self.key(id)?).await?;
-        views::status(whole.ok_or_else(|| no_execution(id))?)
+        convert::status(whole.ok_or_else(|| no_execution(id))?)
     }
 
     /// The full status of an execution, if it has ended.
@@ -147,7 +146,7 @@ impl TenantEngine {
         let limit = if request.limit == 0 { 100 } else { request.limit.min(1_000) };
         let filter = request.filter.for_store(request.cursor, limit);
         let page = self.node.store.list(self.tenant, filter).await?;
-        let summaries = page.executions.iter().map(views::summary).collect();
+        let summaries = page.executions.iter().map(convert::summary).collect();
         Ok((summaries, page.cursor))
     }
 
@@ -167,7 +166,7 @@ impl TenantEngine {
     /// # Errors
     /// When there is no such execution or run, or the database does not answer.
     pub async fn history(&self, id: &str, run: Option<u32>, after: Position) -> Result<Vec<EventView>, ApiError> {
-        Ok(views::events(after, &self.events(id, run, after).await?))
+        Ok(convert::events(after, &self.events(id, run, after).await?))
     }
 
     async fn events(&self, id: &str, run: Option<u32>, after: Position) -> Result<Vec<Event>, ApiError> {
@@ -280,7 +279,7 @@ impl TenantEngine {
     pub async fn logs(&self, id: &str, after: i64) -> Result<Vec<LogView>, ApiError> {
         let key = self.existing(id).await?;
         let rows = self.node.store.logs(&key, after, LINES_PER_PAGE).await?;
-        Ok(rows.into_iter().map(views::log).collect())
+        Ok(rows.into_iter().map(convert::log).collect())
     }
 
     /// A page of open questions, or of all questions of one execution, newest first, and the cursor of the next page.
@@ -296,7 +295,7 @@ impl TenantEngine {
         let filter = ApprovalFilter { id: None, execution, cursor: request.cursor, limit };
         let page = self.node.store.approvals(self.tenant, filter).await?;
         // An unreadable question does not hide the others.
-        let approvals = page.approvals.into_iter().filter_map(|row| views::approval(row).ok());
+        let approvals = page.approvals.into_iter().filter_map(|row| convert::approval(row).ok());
         Ok((approvals.collect(), page.cursor))
     }
 

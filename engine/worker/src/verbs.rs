@@ -16,7 +16,7 @@ use crate::metrics::{START_AHEAD, START_STORED, result_of};
 use crate::schema::Unfit;
 use crate::start_command::{StartCommand, fresh_seed, stopping};
 use crate::tenant_engine::TenantEngine;
-use crate::{restore, views};
+use crate::{convert, restore};
 
 impl TenantEngine {
     /// Starts an execution. If one exists with the same id, the same workflow and an equal input, that one is returned.
@@ -26,7 +26,7 @@ impl TenantEngine {
     /// not answer.
     pub async fn start(&self, request: StartRequest) -> Result<Summary, ApiError> {
         let began = self.node.runtime.poll_clock();
-        let _room = self.node.room.for_request(request.input.len()).await?;
+        let _room = self.node.transit.for_request(request.input.len()).await?;
         let _turn = self.request_turn().await;
         let found = self.node.directory.workflow(self.tenant, &request.workflow).await?;
         let input = self.input(&request.input, &found).await?;
@@ -86,7 +86,7 @@ impl TenantEngine {
             began.inspect(|began| self.node.metrics.executions.start.at(path).observe(began.elapsed().as_secs_f64()));
         };
         let (row, execution) = command.begin(at);
-        let summary = views::summary(&row);
+        let summary = convert::summary(&row);
         if planted("ack-before-commit") {
             let (node, new) = (self.node.clone(), command.rows(at));
             self.node.runtime.spawn(Box::pin(async move { drop(node.store_start(new, act).await) }));
@@ -145,7 +145,7 @@ impl TenantEngine {
     async fn try_signal(&self, id: &str, name: &str, data: &str) -> Result<(), ApiError> {
         check_signal_name(name)?;
         self.node.usages.full.admit(self.tenant)?;
-        let _room = self.node.room.for_request(data.len()).await?;
+        let _room = self.node.transit.for_request(data.len()).await?;
         let _turn = self.request_turn().await;
         let signal = signal(name, data, self.cause())?;
         let key = self.key(id)?;
@@ -154,7 +154,7 @@ impl TenantEngine {
             return Ok(());
         }
         let head = self.head(&key).await?;
-        Verb::Signal.on(views::standing(&head)).map_err(|why| conflict(id, &why))?;
+        Verb::Signal.on(convert::standing(&head)).map_err(|why| conflict(id, &why))?;
         Err(changed_meanwhile(id))
     }
 
@@ -216,8 +216,8 @@ pub(crate) fn changed_meanwhile(id: &str) -> ApiError {
 fn started_before((existing, first): Existing, command: &StartCommand) -> Result<Summary, ApiError> {
     let events = restore::decode(&first?)?;
     let means_the_same = |input: Json| input.means_the_same(&command.input);
-    if existing.workflow == command.identity.workflow && views::input(&events).is_some_and(means_the_same) {
-        return Ok(views::summary(&existing));
+    if existing.workflow == command.identity.workflow && convert::input(&events).is_some_and(means_the_same) {
+        return Ok(convert::summary(&existing));
     }
     let id = &existing.key.id;
     Err(ApiError::Conflict(format!(

@@ -119,9 +119,15 @@ fn signals_sent_early_are_queued_and_kept_in_order(database: Database) {
     engine.upload("test-guests");
     let id = engine.begin("listening", &json!({"names": ["a", "b", "a"]}));
     engine.wait_for(&id, &["waiting"]);
-    for (name, data) in [("b", "1"), ("c", "2"), ("a", "3"), ("a", "4")] {
-        engine.ok(&["signal", &id, name, "--data", data]);
+    for (name, data, is_asked_for) in [("b", "1", false), ("c", "2", false), ("a", "3", true), ("a", "4", true)] {
+        let said = engine.cli(&["signal", &id, name, "--data", data]);
+        let warns = said.err.contains("it waits for the signal `a` now");
+        assert_eq!((said.code, warns), (0, !is_asked_for), "{said:?}");
         engine.kill_and_restart();
+        if !is_asked_for {
+            let unread = engine.status(&id)["unread_signals"].clone();
+            assert_eq!(unread.as_array().and_then(|names| names.last()), Some(&json!(name)));
+        }
     }
     assert_eq!(engine.wait_for_end(&id)["output"], json!([3, 1, 4]));
     let timed_out = engine.run("listening", &json!({"names": ["never"], "timeout_ms": 30}));

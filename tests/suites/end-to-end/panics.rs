@@ -11,8 +11,8 @@ use cerebelum_sandbox::{
     Account, HostError, InspectError, Inspected, LoadError, Manifest, Sandbox, SandboxMetrics, SandboxUsage,
 };
 use cerebelum_worker::{
-    Caller, ComponentLoader, Config, Engine, Env, Grants, Guest, HostHeaders, HttpClient, NoProgram, Operation,
-    Program, Room, Runtime, StartRequest, TenantEngine,
+    AnswerPermit, Caller, ComponentLoader, Config, Engine, Env, Grants, Guest, HostHeaders, HttpClient, NoProgram,
+    Operation, Program, Runtime, StartRequest, TenantEngine,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -32,7 +32,7 @@ impl HttpClient for Panicking {
         _: HttpRequest,
         _: &'a HostHeaders,
         _: &'a Grants,
-        _: &'a mut Room,
+        _: &'a mut AnswerPermit,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {
         self.0.fetch_add(1, Ordering::SeqCst);
         async { panic!("a mistake in the web") }.boxed()

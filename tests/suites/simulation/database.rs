@@ -13,8 +13,8 @@ use cerebelum_store::{
     Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, ChildCounts, Chunk,
     ClaimFilter, Claimed, Command, Component, ComponentStore, ConnectionCounts, Count, ExecutionDetail, ExecutionKey,
     ExecutionRow, Existing, Filter, HistoryPart, IdentityStore, InboxCursor, InboxRow, Incarnation, Lease, LogRow,
-    NodeRow, Page, Placing, Progress, Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep,
-    Tenant, TenantId, Token, Upload, Version,
+    NodeRow, Page, Progress, Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, Tenant,
+    TenantId, Token, Upload, Version, VersionChange,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -378,8 +378,8 @@ impl ComponentStore for Link {
         self.call(move |memory| memory.keep_component(upload, act))
     }
 
-    fn place_component(&self, version: Version, placing: Placing, act: Option<Act>) -> StoreFuture<'_, bool> {
-        self.call(move |memory| memory.place_component(version, placing, act))
+    fn change_version(&self, version: Version, change: VersionChange, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.call(move |memory| memory.change_version(version, change, act))
     }
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {

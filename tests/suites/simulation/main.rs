@@ -108,7 +108,7 @@ fn has_to_go_on(world: &World, id: &str) -> bool {
 }
 
 fn upload(memory: &MemoryStore, number: usize) {
-    use cerebelum_store::{ComponentStore, Place, Placing, Upload};
+    use cerebelum_store::{ComponentStore, Upload, VersionChange, VersionState};
     use futures::FutureExt;
     let bytes = guests::bytes(number);
     let upload = Upload {
@@ -118,7 +118,11 @@ fn upload(memory: &MemoryStore, number: usize) {
         manifest: serde_json::to_string(&guests::manifest()).unwrap(),
         bytes: bytes.into(),
         // What was uploaded before has these numbers.
-        placing: Placing { place: Place::Current, granted: r#"["http:world"]"#.to_owned(), uploads: number as i64 },
+        change: VersionChange {
+            state: VersionState::Current,
+            granted: r#"["http:world"]"#.to_owned(),
+            uploads: number as i64,
+        },
     };
     assert!(memory.keep_component(upload, None).now_or_never().unwrap().unwrap());
 }

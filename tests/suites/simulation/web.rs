@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use cerebelum_history::{CallName, Event, EventData, Failure, HttpRequest, HttpResponse, Position, Timestamp};
-use cerebelum_worker::{Grants, HostHeaders, Room};
+use cerebelum_worker::{AnswerPermit, Grants, HostHeaders};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use test_memory_store::Row;
@@ -59,7 +59,7 @@ impl cerebelum_worker::HttpClient for HttpClient {
         request: HttpRequest,
         headers: &'a HostHeaders,
         _grants: &'a Grants,
-        _room: &'a mut Room,
+        _permit: &'a mut AnswerPermit,
     ) -> BoxFuture<'a, Result<HttpResponse, Failure>> {
         async move {
             let world = self.world.upgrade().expect("the world outlives its nodes");

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use serde_json::json;
 
 use super::client::{Client, Told};
-use super::mix::{Expect, Plan, What, plan};
+use super::mix::{Expect, PlannedExecution, What, plan};
 use test_engine::Cloud;
 use test_programs::DeterministicRng;
 
@@ -22,7 +22,7 @@ const LIST_MAX: u32 = 400;
 /// An execution under way.
 #[derive(Debug)]
 pub(crate) struct Member {
-    pub(crate) plan: Plan,
+    pub(crate) plan: PlannedExecution,
     /// The time of the first attempt to start it.
     asked: Instant,
     /// Whether its start was acknowledged.

@@ -8,7 +8,7 @@ use test_programs::DeterministicRng;
 
 /// A planned execution.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct PlannedExecution {
     /// Its id, and the name of its world in the fake cloud.
     pub(crate) id: String,
     pub(crate) workflow: &'static str,
@@ -117,12 +117,12 @@ const CASES: &[Case] = &[
 ];
 
 /// The execution of this number.
-pub(crate) fn plan(seed: u64, number: u64, cloud: &str) -> Plan {
+pub(crate) fn plan(seed: u64, number: u64, cloud: &str) -> PlannedExecution {
     let mut chance = DeterministicRng::of(seed, number);
     let id = format!("t{number}");
     let case = CASES[chance.index(CASES.len())];
     let (workflow, input, deeds, expect) = case(&mut chance, &format!("{cloud}/of/{id}"));
-    Plan { id, workflow, input, deeds, expect }
+    PlannedExecution { id, workflow, input, deeds, expect }
 }
 
 fn deed(after: Duration, what: What) -> Deed {

@@ -1,7 +1,7 @@
 //! The calls of an execution as bars of characters.
 
-use cerebelum_history::{BarEnd, Lane};
 use cerebelum_server::wording::{Axis, FOLD_WIDTH, roughly};
+use cerebelum_timeline::{BarEnd, Lane};
 
 use super::line::{Line, Style};
 use super::table::Table;
@@ -101,7 +101,8 @@ fn column(percent: f64, width: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use cerebelum_history::{Bar, Timestamp};
+    use cerebelum_history::Timestamp;
+    use cerebelum_timeline::Bar;
 
     use super::super::testing::shown;
     use super::*;

@@ -9,7 +9,7 @@ use rustix::termios::{self, LocalModes, OptionalActions};
 
 use super::ApiCommand;
 use crate::args::{CreateToken, Login, TenantVerb, TokenVerb};
-use crate::client::{Api, Client, Place};
+use crate::client::{Api, Client, Server};
 use crate::contexts::{Context, Contexts};
 use crate::exit::{CliError, Code, Outcome};
 use crate::out::note;
@@ -161,27 +161,27 @@ impl ApiCommand {
 
     /// Keeps a token in this user's configuration, once the engine has accepted it.
     pub(crate) async fn login(mut self, args: Login) -> Outcome {
-        let place = Place::of(&self.global)?;
+        let server = Server::of(&self.global)?;
         let token = match &self.global.token {
             Some(token) => token.clone(),
             None => {
                 read_hidden("token", "`cerebelum token create` shows it once; it is not shown here")?.trim().to_owned()
             }
         };
-        (self.global.url, self.global.context) = (Some(place.url.clone()), None);
+        (self.global.url, self.global.context) = (Some(server.url.clone()), None);
         self.global.token = Some(token.clone());
         let caller = self.client().await?.ask(Api::who_am_i, proto::WhoAmIRequest {}).await?;
         if caller.token_id.is_none() {
-            let why = format!("the engine at {} has no tokens: every client on its machine is an admin", place.url);
+            let why = format!("the engine at {} has no tokens: every client on its machine is an admin", server.url);
             return Err(CliError::new(Code::Refused, why));
         }
-        let host = place.url.split_once("://").map_or(place.url.as_str(), |(_, rest)| rest);
+        let host = server.url.split_once("://").map_or(server.url.as_str(), |(_, rest)| rest);
         let name = args.name.unwrap_or_else(|| match caller.tenant.as_str() {
             "default" => host.to_owned(),
             tenant => format!("{tenant}@{host}"),
         });
         let mut contexts = Contexts::read()?;
-        contexts.keep(name.clone(), Context { url: place.url, token, ca: place.ca, client_cert: place.client_cert });
+        contexts.keep(name.clone(), Context { url: server.url, token, ca: server.ca, client_cert: server.client_cert });
         contexts.write()?;
         self.done(&name, &format!("is the current context: {} in tenant {}", caller.role, caller.tenant))
     }

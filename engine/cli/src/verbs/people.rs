@@ -67,9 +67,31 @@ impl ApiCommand {
         let data = values::json(&args.data, "--data")?;
         let Signal { id, name, .. } = args;
         let request = proto::SignalRequest { execution_id: id.clone(), name: name.clone(), data };
-        self.client().await?.ask(Api::signal, request).await?;
-        self.done(&id, &format!("has the signal {name}"))
+        let mut client = self.client().await?;
+        client.ask(Api::signal, request).await?;
+        self.done(&id, &format!("has the signal {name}"))?;
+        // The signal has been sent, whatever comes of this question.
+        if !self.global.json
+            && let Ok(status) = client.status(&id).await
+            && let Some(waits) = waits_for_others(&status, &name)
+        {
+            note(&format!("it {waits} now: `{name}` stays in its inbox until it asks for it"));
+        }
+        Ok(())
     }
+}
+
+/// What an execution waits for that has not read a signal of this name and does not wait for one.
+fn waits_for_others(status: &proto::ExecutionStatus, name: &str) -> Option<String> {
+    let signals = || status.waiting_on.iter().filter(|wait| wait.kind == "signal").map(|wait| &*wait.name);
+    if signals().any(|signal| signal == name) || !status.unread_signals.iter().any(|unread| unread == name) {
+        return None;
+    }
+    Some(
+        signals()
+            .next()
+            .map_or_else(|| "does not wait for a signal".to_owned(), |other| format!("waits for the signal `{other}`")),
+    )
 }
 
 /// The user name on this machine. An engine takes it only if it has no tokens.

@@ -1,8 +1,9 @@
 //! Draws the calls of an execution as bars over time.
 
-use cerebelum_history::{Event, Lane, Scope, Timeline, Timestamp};
+use cerebelum_history::{Event, Scope, Timestamp};
 use cerebelum_server::wording::{Axis, Now, moment_ms};
 use cerebelum_server::{json, proto};
+use cerebelum_timeline::{Lane, Timeline};
 use serde_json::{Value, json};
 
 use super::ApiCommand;

@@ -88,6 +88,14 @@ impl Message {
         matches!(self, Self::Reopen | Self::ReopenForced)
     }
 
+    /// The name of a signal, from the beginning of the signal as it is stored. There is none if the message is no signal
+    /// or the beginning does not contain the whole name.
+    #[must_use]
+    pub fn signal_name(beginning: &str) -> Option<String> {
+        let name = beginning.strip_prefix(r#"{"Signal":{"name":"#)?;
+        serde_json::Deserializer::from_str(name).into_iter().next()?.ok()
+    }
+
     /// The call that it ends, and the span that it came from.
     fn cause(&self) -> Option<(CallName, SpanContext)> {
         match self {

@@ -27,6 +27,9 @@ pub(crate) struct StatusJson<'a> {
     /// The ids of the last traces of its present run, the oldest first.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub(super) trace_ids: &'a [String],
+    /// The names of signals that it has not read.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(super) unread_signals: &'a [String],
 }
 
 /// An execution as lists show it.
@@ -104,6 +107,7 @@ impl ToJson for proto::ExecutionStatus {
             steps: FromWire::from_wire(&self.steps),
             earlier_events: Some(self.earlier_events).filter(|events| *events > 0),
             trace_ids: &self.trace_ids,
+            unread_signals: &self.unread_signals,
         })
     }
 }

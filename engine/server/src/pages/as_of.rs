@@ -1,7 +1,8 @@
 //! An execution as it was after one of its events: a reader steps through it as through a film.
 
 use axum::response::{IntoResponse, Redirect};
-use cerebelum_history::{AsOf, Position, StateThen};
+use cerebelum_history::Position;
+use cerebelum_timeline::{AsOf, StateThen};
 use maud::{Markup, html};
 use serde::Deserialize;
 

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
-use crate::answers::Share;
+use crate::answers::AnswerBytes;
 use crate::streams::Answers;
 
 /// How long one request looks.
@@ -19,7 +19,7 @@ pub(super) struct Found<T> {
     pub(super) last: Option<T>,
     /// Whether there is nothing more to look at.
     pub(super) is_all: bool,
-    _shares: Vec<Share>,
+    _shares: Vec<AnswerBytes>,
 }
 
 /// Looks for at most so many that fit. `kept` makes of each one what is kept of it, and says whether that still takes the

@@ -2,7 +2,7 @@
 
 mod plan;
 
-use cerebelum_history::{BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, PlacedBox, Repeat};
+use cerebelum_timeline::{BOX_WIDTH, BoxState, CallBox, Drawing, Graph, Join, PlacedBox, Repeat};
 use maud::{Markup, html};
 use serde::Deserialize;
 

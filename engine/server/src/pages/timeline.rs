@@ -1,7 +1,8 @@
 //! An execution's calls as bars over time. Stretches in which nothing changes are folded, so that a month of sleep does
 //! not hide the seconds around it.
 
-use cerebelum_history::{Bar, BarEnd, Lane, Timestamp};
+use cerebelum_history::Timestamp;
+use cerebelum_timeline::{Bar, BarEnd, Lane};
 use maud::{Markup, html};
 use serde::Deserialize;
 

@@ -1,6 +1,7 @@
 //! The axis of a timeline: where a moment is, once the long stretches in which nothing changes are folded.
 
-use cerebelum_history::{Lane, Timestamp};
+use cerebelum_history::Timestamp;
+use cerebelum_timeline::Lane;
 
 /// A stretch is folded if it is longer than this many times all shorter ones together.
 const FOLDED_FROM: u64 = 4;
@@ -116,7 +117,7 @@ fn longest_unfolded(gaps: &[u64]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use cerebelum_history::{Bar, BarEnd};
+    use cerebelum_timeline::{Bar, BarEnd};
 
     use super::*;
 

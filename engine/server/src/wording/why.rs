@@ -8,6 +8,8 @@ use crate::proto;
 
 /// Longer values of polls are cut.
 const VALUE_LETTERS_MAX: usize = 60;
+/// The sentence names no more signals than this.
+const UNREAD_NAMES_MAX: usize = 3;
 
 /// Why an execution is where it is.
 #[must_use]
@@ -49,10 +51,25 @@ fn waits(status: &proto::ExecutionStatus, now: Now) -> String {
     // The calls of a step that waits itself are in the list as well: they are what the step waits for.
     let others = status.waiting_on.iter().filter(|wait| !matches!(wait.kind.as_str(), "step")).count();
     let sentence = wait(first, status, now);
-    match others {
-        0 | 1 => format!("{sentence}."),
-        2 => format!("{sentence}; one other call is open."),
-        _ => format!("{sentence}; {} other calls are open.", others - 1),
+    let others = match others {
+        0 | 1 => String::new(),
+        2 => "; one other call is open".to_owned(),
+        _ => format!("; {} other calls are open", others - 1),
+    };
+    format!("{sentence}{others}.{}", unread(status))
+}
+
+/// The signals that came and that no call has asked for: perhaps a name was misspelt.
+fn unread(status: &proto::ExecutionStatus) -> String {
+    let is_asked_for = |name: &str| status.waiting_on.iter().any(|wait| wait.kind == "signal" && wait.name == name);
+    let names: Vec<_> = status.unread_signals.iter().filter(|name| !is_asked_for(name)).collect();
+    let shown = |name: &&String| format!("`{}`", brief(name, VALUE_LETTERS_MAX));
+    let listed = names.iter().copied().take(UNREAD_NAMES_MAX).map(|name| shown(&name)).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => String::new(),
+        count if count > UNREAD_NAMES_MAX => format!(" Signals that it has not asked for: {listed} and others."),
+        1 => format!(" A signal that it has not asked for: {listed}."),
+        _ => format!(" Signals that it has not asked for: {listed}."),
     }
 }
 
@@ -197,6 +214,20 @@ mod tests {
         let approval = wait("approval", "Go live?", None);
         let sentence = "It waits for a person: “Go live?”, asked 10s ago; 2 other calls are open.";
         assert_eq!(all(&[&sleep, &approval, &retry]), sentence);
+        let sentences = |unread: &[&str]| {
+            let status = proto::ExecutionStatus {
+                summary: Some(proto::Summary { status: "waiting".into(), ..Default::default() }),
+                waiting_on: vec![wait("signal", "paid", None)],
+                unread_signals: unread.iter().map(|name| (*name).to_owned()).collect(),
+                ..Default::default()
+            };
+            why(&status, NOW)
+        };
+        let waits = "It waits for the signal `paid`, since 10s ago.";
+        assert_eq!(sentences(&["paid"]), waits);
+        assert_eq!(sentences(&["payed"]), format!("{waits} A signal that it has not asked for: `payed`."));
+        let several = format!("{waits} Signals that it has not asked for: `a`, `b`, `c` and others.");
+        assert_eq!(sentences(&["a", "paid", "b", "c", "d"]), several);
         assert_eq!(all(&[]), "It is running.");
         assert_eq!(all(&[&wait("step", "charge", None), &sleep]), "It sleeps for 1m more.");
         assert_eq!(all(&[&wait("news", "x", None), &sleep]), "It sleeps for 1m more; one other call is open.");

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use cerebelum_history::{Json, Parent, Position, Timestamp, planted};
 
-use super::plan::{BatchRowIds, ChildFate};
+use super::rows::{BatchRowIds, ChildFate};
 use crate::db_error::DbError;
 use crate::error::StoreError;
 use crate::model::{

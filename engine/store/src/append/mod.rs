@@ -6,17 +6,17 @@
 //! written in one transaction, down to single batches, whose rows are locked and checked first.
 
 mod check;
-mod plan;
+mod rows;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use cerebelum_history::planted;
 
-use self::plan::{BatchRowIds, ChildFate, Plan, PostCommit};
+use self::rows::{BatchRowIds, ChildFate, PostCommit, RowsToWrite};
 use crate::clock::SteadyClock;
 use crate::database::Database;
-use crate::db_error::{DbError, Error, ErrorClass, cause, severity};
+use crate::db_error::{DbError, Error, ErrorClass, cause, error_class};
 use crate::hints::{Hints, InboxNotice};
 use crate::model::{AppendError, Batch, ExecutionKey, InboxCursor, Incarnation, TenantId};
 use crate::nodes::{self, LockedNode};
@@ -185,7 +185,7 @@ impl Appender<'_> {
         let Some(plan) = self.plan(batches, &locked.ids[group.clone()], &none) else { return Ok(false) };
         match locked.write(plan, group).await {
             Ok(()) => Ok(true),
-            Err(DbError::Database(error)) if severity(&error) == ErrorClass::Refused => Ok(false),
+            Err(DbError::Database(error)) if error_class(&error) == ErrorClass::Refused => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -209,7 +209,7 @@ impl Appender<'_> {
                 Ok(()) => return Ok(()),
                 // An id was taken between the check and the write.
                 Err(DbError::Database(Error::NotAsExpected)) => {}
-                Err(DbError::Database(error)) if severity(&error) == ErrorClass::Refused => {
+                Err(DbError::Database(error)) if error_class(&error) == ErrorClass::Refused => {
                     tracing::warn!(cause = cause(&error), "the database refused a batch");
                     break;
                 }
@@ -227,8 +227,8 @@ impl Appender<'_> {
         batches: &'b [Batch],
         ids: &[BatchRowIds],
         fates: &'b HashMap<usize, ChildFate>,
-    ) -> Option<Plan<'b>> {
-        let mut plan = Plan::default();
+    ) -> Option<RowsToWrite<'b>> {
+        let mut plan = RowsToWrite::default();
         for (batch, ids) in std::iter::zip(batches, ids) {
             plan.add_execution(batch, ids)?;
             plan.add_children(batch, ids, fates);
@@ -268,7 +268,7 @@ impl Locked<'_> {
     }
 
     /// Writes a group of batches, or nothing.
-    async fn write(&mut self, plan: Plan<'_>, group: Range<usize>) -> Result<(), DbError> {
+    async fn write(&mut self, plan: RowsToWrite<'_>, group: Range<usize>) -> Result<(), DbError> {
         let mut script = Script::default();
         let mut fence = Rows::default();
         fence.push([self.batches[group.start].incarnation.into()]);
@@ -283,7 +283,7 @@ impl Locked<'_> {
                 Ok(())
             }
             Err(error) => {
-                if severity(&error) == ErrorClass::Refused {
+                if error_class(&error) == ErrorClass::Refused {
                     self.session.execute("rollback to savepoint batches").await?;
                 }
                 Err(error.into())

@@ -15,7 +15,7 @@ use crate::links::{ApprovalLink, FoundLink, LinkOutcome, NewLink};
 use crate::metrics::Operation;
 use crate::model::{Component, Incarnation, TenantId};
 use crate::removal::{Removable, Version};
-use crate::requests::{Placing, Upload};
+use crate::requests::{Upload, VersionChange};
 use crate::saved_views::{NewView, StoredView, ViewKey, ViewLimits};
 use crate::secrets::{Egress, SecretChange};
 use crate::{audit, bulk, components, identity, links, purge, removal, saved_views, secrets, storage};
@@ -137,9 +137,9 @@ impl ComponentStore for SqlStore {
         })
     }
 
-    fn place_component(&self, version: Version, placing: Placing, act: Option<Act>) -> StoreFuture<'_, bool> {
+    fn change_version(&self, version: Version, change: VersionChange, act: Option<Act>) -> StoreFuture<'_, bool> {
         self.run(Operation::Write, async move {
-            let placed = components::place(&self.database, &version, &placing, act.as_ref()).await?;
+            let placed = components::change_version(&self.database, &version, &change, act.as_ref()).await?;
             Ok(self.uploads.counted(version.tenant, placed))
         })
     }

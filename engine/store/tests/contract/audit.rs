@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use cerebelum_history::{Digest, Timestamp};
 use cerebelum_store::{
-    Act, Actor, AppendError, ApprovalChange, ApprovalState, AuditFilter, AuditPage, Batch, Command, Place, Placing,
-    Removable, Store, StoreError, TenantId, Token, Upload, Version,
+    Act, Actor, AppendError, ApprovalChange, ApprovalState, AuditFilter, AuditPage, Batch, Command, Removable, Store,
+    StoreError, TenantId, Token, Upload, Version, VersionChange, VersionState,
 };
 
 use crate::bench::{Bench, T, call, events, fresh, key, new};
@@ -53,8 +53,8 @@ pub(crate) async fn tick(bench: &Bench) {
 
 fn upload(bytes: &[u8]) -> Upload {
     let (name, manifest) = ("shop".to_owned(), "{}".to_owned());
-    let placing = Placing { place: Place::Current, granted: "[]".to_owned(), uploads: 0 };
-    Upload { tenant: T, name, digest: Digest::of(bytes), manifest, bytes: Arc::new(bytes.to_vec()), placing }
+    let change = VersionChange { state: VersionState::Current, granted: "[]".to_owned(), uploads: 0 };
+    Upload { tenant: T, name, digest: Digest::of(bytes), manifest, bytes: Arc::new(bytes.to_vec()), change }
 }
 
 fn token(id: &str) -> Token {

@@ -9,7 +9,7 @@ use cerebelum_history::{CallName, Digest, ExecutionId, Position, Scope, Seed, St
 use cerebelum_store::{
     Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalRow, ApprovalState, Batch, CallRow, Chunk,
     ClaimFilter, Claimed, Command, Component, ExecutionKey, ExecutionRow, HistoryPart, InboxCursor, Incarnation,
-    NewExecution, Place, Placing, Size, State, Store, StoreError, TenantId, Upload, open,
+    NewExecution, Size, State, Store, StoreError, TenantId, Upload, VersionChange, VersionState, open,
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use test_memory_store::MemoryStore;
@@ -369,14 +369,14 @@ pub(crate) fn upload(name: &str, manifest: &str, bytes: &[u8]) -> Upload {
         digest: Digest::of(bytes),
         manifest: manifest.to_owned(),
         bytes: Arc::new(bytes.to_vec()),
-        placing: Placing { place: Place::Current, granted: "[]".to_owned(), uploads: 0 },
+        change: VersionChange { state: VersionState::Current, granted: "[]".to_owned(), uploads: 0 },
     }
 }
 
 /// Stores a component, however many others are stored meanwhile.
 pub(crate) async fn keep(store: &dyn Store, mut upload: Upload, act: Option<Act>) -> Result<(), StoreError> {
     loop {
-        upload.placing.uploads = store.uploads(upload.tenant).await?;
+        upload.change.uploads = store.uploads(upload.tenant).await?;
         if store.keep_component(upload.clone(), act.clone()).await? {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! Grants and proposals: a version that waits to be accepted, and what a name was granted.
 
 use cerebelum_history::{Digest, Timestamp};
-use cerebelum_store::{AuditFilter, Place, Placing, Removable, TenantId, Upload, Version};
+use cerebelum_store::{AuditFilter, Removable, TenantId, Upload, Version, VersionChange, VersionState};
 
 use crate::audit::{act, tick};
 use crate::bench::{Bench, T, upload};
@@ -17,11 +17,11 @@ on_all!(
     an_engine_that_knows_no_proposals_makes_versions_current
 );
 
-/// Uploads a version in this place, and grants this to its name.
-async fn put(bench: &Bench, (name, bytes): (&str, &[u8]), place: Place, granted: &str) -> Digest {
+/// Uploads a version in this state, and grants this to its name.
+async fn put(bench: &Bench, (name, bytes): (&str, &[u8]), state: VersionState, granted: &str) -> Digest {
     let uploads = bench.uploads(T).await.unwrap();
-    let placing = Placing { place, granted: granted.to_owned(), uploads };
-    assert!(bench.keep_component(Upload { placing, ..upload(name, "{}", bytes) }, None).await.unwrap());
+    let change = VersionChange { state, granted: granted.to_owned(), uploads };
+    assert!(bench.keep_component(Upload { change, ..upload(name, "{}", bytes) }, None).await.unwrap());
     Digest::of(bytes)
 }
 
@@ -37,54 +37,60 @@ fn version(name: &str, digest: &Digest) -> Version {
 
 async fn accept(bench: &Bench, name: &str, digest: &Digest, granted: &str) {
     let uploads = bench.uploads(T).await.unwrap();
-    let placing = Placing { place: Place::Current, granted: granted.to_owned(), uploads };
-    let accepted = bench.place_component(version(name, digest), placing, Some(act("AcceptComponent", name)));
+    let change = VersionChange { state: VersionState::Current, granted: granted.to_owned(), uploads };
+    let accepted = bench.change_version(version(name, digest), change, Some(act("AcceptComponent", name)));
     assert!(accepted.await.unwrap());
 }
 
 async fn a_proposed_version_waits_beside_the_current_one(bench: Bench) {
-    let one = put(&bench, ("shop", b"one"), Place::Current, r#"["http:a"]"#).await;
-    let two = put(&bench, ("shop", b"two"), Place::Proposed, r#"["http:a"]"#).await;
+    let one = put(&bench, ("shop", b"one"), VersionState::Current, r#"["http:a"]"#).await;
+    let two = put(&bench, ("shop", b"two"), VersionState::Proposed, r#"["http:a"]"#).await;
     let (before, after) = (Some(r#"["http:a"]"#.to_owned()), Some(r#"["http:a","http:b"]"#.to_owned()));
     let rows = [(one.clone(), true, false, before.clone()), (two.clone(), false, true, before.clone())];
     assert_eq!(versions(&bench, "shop").await, rows);
-    put(&bench, ("shop", b"two"), Place::Proposed, r#"["http:a"]"#).await;
+    put(&bench, ("shop", b"two"), VersionState::Proposed, r#"["http:a"]"#).await;
     assert_eq!(versions(&bench, "shop").await, rows, "it is proposed once more");
     accept(&bench, "shop", &two, r#"["http:a","http:b"]"#).await;
     let rows = [(two.clone(), true, false, after.clone()), (one.clone(), false, false, after.clone())];
     assert_eq!(versions(&bench, "shop").await, rows);
     let acts = bench.acts(T, AuditFilter { limit: 9, ..AuditFilter::default() }).await.unwrap().acts;
     assert_eq!(acts.iter().map(|act| act.operation.as_str()).collect::<Vec<_>>(), ["AcceptComponent"]);
-    put(&bench, ("shop", b"two"), Place::Proposed, r#"["http:a","http:b"]"#).await;
+    put(&bench, ("shop", b"two"), VersionState::Proposed, r#"["http:a","http:b"]"#).await;
     assert_eq!(versions(&bench, "shop").await, rows, "what is current is not proposed");
     assert_eq!(bench.component_bytes(T, &two).await.unwrap().unwrap(), b"two");
 }
 
 async fn what_was_decided_before_another_upload_does_not_happen(bench: Bench) {
-    let one = put(&bench, ("shop", b"one"), Place::Current, "[]").await;
-    let old =
-        Placing { place: Place::Current, granted: r#"["http:*"]"#.into(), uploads: bench.uploads(T).await.unwrap() };
-    put(&bench, ("shop", b"two"), Place::Current, "[]").await;
+    let one = put(&bench, ("shop", b"one"), VersionState::Current, "[]").await;
+    let old = VersionChange {
+        state: VersionState::Current,
+        granted: r#"["http:*"]"#.into(),
+        uploads: bench.uploads(T).await.unwrap(),
+    };
+    put(&bench, ("shop", b"two"), VersionState::Current, "[]").await;
     let before = versions(&bench, "shop").await;
-    let late = Upload { placing: old.clone(), ..upload("shop", "{}", b"late") };
+    let late = Upload { change: old.clone(), ..upload("shop", "{}", b"late") };
     assert!(!bench.keep_component(late, Some(act("Upload", "shop"))).await.unwrap());
-    assert!(!bench.place_component(version("shop", &one), old, Some(act("AcceptComponent", "shop"))).await.unwrap());
+    assert!(!bench.change_version(version("shop", &one), old, Some(act("AcceptComponent", "shop"))).await.unwrap());
     assert_eq!(versions(&bench, "shop").await, before);
     assert_eq!(bench.acts(T, AuditFilter { limit: 9, ..AuditFilter::default() }).await.unwrap().acts, []);
     assert_eq!(bench.component_bytes(T, &Digest::of(b"late")).await.unwrap(), None);
     let next = bench.uploads(T).await.unwrap();
-    put(&bench, ("shop", b"one"), Place::Current, "[]").await;
+    put(&bench, ("shop", b"one"), VersionState::Current, "[]").await;
     assert_eq!(bench.uploads(T).await.unwrap(), next + 1, "what did not happen does not count");
 }
 
 async fn grants_are_those_of_one_name_of_one_tenant(bench: Bench) {
     let other = bench.create_tenant("other", None).await.unwrap().unwrap();
-    let one = put(&bench, ("shop", b"one"), Place::Current, r#"["http:a"]"#).await;
-    let two = put(&bench, ("shop", b"two"), Place::Current, r#"["http:a"]"#).await;
-    put(&bench, ("bar", b"one"), Place::Current, "[]").await;
-    let placing =
-        Placing { place: Place::Proposed, granted: "[]".into(), uploads: bench.uploads(other).await.unwrap() };
-    let theirs = Upload { tenant: other, placing, ..upload("shop", "{}", b"one") };
+    let one = put(&bench, ("shop", b"one"), VersionState::Current, r#"["http:a"]"#).await;
+    let two = put(&bench, ("shop", b"two"), VersionState::Current, r#"["http:a"]"#).await;
+    put(&bench, ("bar", b"one"), VersionState::Current, "[]").await;
+    let change = VersionChange {
+        state: VersionState::Proposed,
+        granted: "[]".into(),
+        uploads: bench.uploads(other).await.unwrap(),
+    };
+    let theirs = Upload { tenant: other, change, ..upload("shop", "{}", b"one") };
     assert!(bench.keep_component(theirs, None).await.unwrap());
     let granted = async |tenant: TenantId, name: &str| {
         let all = bench.components(tenant).await.unwrap();
@@ -94,18 +100,18 @@ async fn grants_are_those_of_one_name_of_one_tenant(bench: Bench) {
     assert_eq!((granted(T, "bar").await.unwrap(), granted(other, "shop").await.unwrap()), ("[]".into(), "[]".into()));
     // The other tenant cannot reach this one's version, nor the other way round.
     let uploads = bench.uploads(other).await.unwrap();
-    let placing = Placing { place: Place::Current, granted: r#"["http:b"]"#.into(), uploads };
+    let change = VersionChange { state: VersionState::Current, granted: r#"["http:b"]"#.into(), uploads };
     let theirs = Version { tenant: other, ..version("shop", &one) };
-    assert!(bench.place_component(theirs, placing, None).await.unwrap());
+    assert!(bench.change_version(theirs, change, None).await.unwrap());
     assert_eq!(granted(T, "shop").await.unwrap(), r#"["http:a"]"#);
     assert_eq!(versions(&bench, "shop").await[0].0, two);
     assert_eq!(granted(other, "shop").await.unwrap(), r#"["http:b"]"#);
 }
 
 async fn the_version_before_is_replaced_when_the_next_one_is_accepted(bench: Bench) {
-    put(&bench, ("shop", b"one"), Place::Current, "[]").await;
+    put(&bench, ("shop", b"one"), VersionState::Current, "[]").await;
     tick(&bench).await;
-    let two = put(&bench, ("shop", b"two"), Place::Proposed, "[]").await;
+    let two = put(&bench, ("shop", b"two"), VersionState::Proposed, "[]").await;
     tick(&bench).await;
     let late = bench.now().await.unwrap();
     assert_eq!(bench.replaced_components(Timestamp(1 << 50)).await.unwrap(), [], "it only waits");
@@ -115,9 +121,9 @@ async fn the_version_before_is_replaced_when_the_next_one_is_accepted(bench: Ben
 }
 
 async fn a_name_that_is_removed_keeps_no_grants(bench: Bench) {
-    let one = put(&bench, ("shop", b"one"), Place::Current, r#"["http:a"]"#).await;
-    let two = put(&bench, ("shop", b"two"), Place::Current, r#"["http:a"]"#).await;
-    put(&bench, ("bar", b"one"), Place::Current, "[]").await;
+    let one = put(&bench, ("shop", b"one"), VersionState::Current, r#"["http:a"]"#).await;
+    let two = put(&bench, ("shop", b"two"), VersionState::Current, r#"["http:a"]"#).await;
+    put(&bench, ("bar", b"one"), VersionState::Current, "[]").await;
     for (digest, left) in [(one, 2), (two, 1)] {
         assert!(bench.remove_component(version("shop", &digest), Removable::Any, None).await.unwrap());
         assert_eq!(bench.meddle("select count(*) from grants").await, left);
@@ -126,8 +132,8 @@ async fn a_name_that_is_removed_keeps_no_grants(bench: Bench) {
 
 /// The statements of the version before grants.
 async fn an_engine_that_knows_no_proposals_makes_versions_current(bench: Bench) {
-    put(&bench, ("shop", b"one"), Place::Current, "[]").await;
-    let two = put(&bench, ("shop", b"two"), Place::Proposed, "[]").await;
+    put(&bench, ("shop", b"one"), VersionState::Current, "[]").await;
+    let two = put(&bench, ("shop", b"two"), VersionState::Proposed, "[]").await;
     bench.meddle("update names set current = 0 where tenant_id = 1 and name = 'shop'").await;
     bench.meddle(format!("update names set current = 1, uploaded_at = uploaded_at + 7 where digest = '{two}'")).await;
     assert_eq!(versions(&bench, "shop").await[0], (two.clone(), true, false, Some("[]".into())));

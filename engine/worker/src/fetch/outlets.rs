@@ -14,13 +14,13 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::answer_memory::AnswerPermit;
 use super::available::{self, Available};
 use super::budget::Budget;
 use super::connector::{self, Connector};
 use super::meter::Meter;
 use super::outgoing;
 use super::permits::Permits;
-use super::room::Room;
 use super::{RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX, TOTAL, Until, failure, read};
 use crate::Config;
 use crate::grants::Grants;
@@ -42,7 +42,7 @@ const OUTLETS_MAX: usize = 1_000;
 const READS_MAX: usize = 4;
 /// The pause before what a tenant's requests may reach is read again.
 const READ_AGAIN: Duration = Duration::from_millis(200);
-/// How many bytes of an answer over HTTP/2 may be in memory before its room is asked for.
+/// How many bytes of an answer over HTTP/2 may be in memory before its permit is asked for.
 const HTTP2_STREAM_BYTES_MAX: u32 = 256 << 10;
 /// The same of all answers on one connection.
 const HTTP2_CONNECTION_BYTES_MAX: u32 = 1 << 20;
@@ -199,7 +199,7 @@ impl Outlet {
         &self,
         request: HttpRequest,
         (headers, grants): (&crate::env::HostHeaders, &Grants),
-        room: &mut Room,
+        permit: &mut AnswerPermit,
     ) -> Result<HttpResponse, Failure> {
         let timeout = request.timeout_ms.map_or(TOTAL, Duration::from_millis).min(TOTAL);
         let named = available::named(&request);
@@ -212,7 +212,7 @@ impl Outlet {
         let exchange = async {
             let response = until.limit(self.client.request(request)).await?.map_err(|e| failure(&e))?;
             let _on_wire = response.extensions().get::<Meter>().map(Meter::answer);
-            read(response, room, &mut until).await
+            read(response, permit, &mut until).await
         };
         let mut answer = exchange.await.map_err(|failure| echoes.remove_from_failure(failure))?;
         echoes.remove_from(&mut answer);

@@ -1,7 +1,7 @@
 //! Components: kept under names, found by their users, and removed.
 
 use cerebelum_history::{Digest, ExecutionId, Timestamp};
-use cerebelum_store::{Component, Place, Placing, Removable, State, TenantId, Version};
+use cerebelum_store::{Component, Removable, State, TenantId, Version, VersionChange, VersionState};
 
 use crate::tables::{Row, Tables};
 
@@ -9,10 +9,10 @@ impl Tables {
     pub(crate) fn keep_component(
         &mut self,
         tenant: TenantId,
-        (component, placing): (Component, &Placing),
+        (component, change): (Component, &VersionChange),
         bytes: Vec<u8>,
     ) -> bool {
-        if placing.uploads != self.uploads {
+        if change.uploads != self.uploads {
             return false;
         }
         let Component { name, digest, .. } = component.clone();
@@ -20,27 +20,27 @@ impl Tables {
         self.nameless.remove(&key);
         self.bytes.insert(key.clone(), bytes);
         self.components.entry((tenant, name.clone(), key.1)).or_insert(component);
-        self.place_component(&Version { tenant, name, digest }, placing)
+        self.change_version(&Version { tenant, name, digest }, change)
     }
 
-    pub(crate) fn place_component(&mut self, version: &Version, placing: &Placing) -> bool {
+    pub(crate) fn change_version(&mut self, version: &Version, change: &VersionChange) -> bool {
         let Version { tenant, name, digest } = version;
-        if placing.uploads != self.uploads {
+        if change.uploads != self.uploads {
             return false;
         }
         self.uploads += 1;
         let key = (*tenant, name.clone(), digest.as_str().to_owned());
-        if placing.place == Place::Current {
+        if change.state == VersionState::Current {
             for ((of, named, there), component) in &mut self.components {
                 component.current &= *of != *tenant || named != name || *there == key.2;
             }
         }
         if let Some(component) = self.components.get_mut(&key).filter(|component| !component.current) {
             component.uploaded_at = self.now;
-            component.current = placing.place == Place::Current;
-            component.proposed = placing.place == Place::Proposed;
+            component.current = change.state == VersionState::Current;
+            component.proposed = change.state == VersionState::Proposed;
         }
-        self.grants.insert((*tenant, name.clone()), placing.granted.clone());
+        self.grants.insert((*tenant, name.clone()), change.granted.clone());
         true
     }
 

@@ -92,8 +92,15 @@ impl Tables {
     pub(crate) fn describe(&self, key: &ExecutionKey) -> Option<ExecutionDetail> {
         let row = self.executions.get(key)?;
         let history = row.runs.get(&row.head.run).cloned().unwrap_or_default();
-        let (head, calls) = (row.head.clone(), row.claimed().calls);
-        Some(ExecutionDetail { head, first: None, history: Ok(history), calls, progress: self.progress(key) })
+        let claimed = row.claimed();
+        Some(ExecutionDetail {
+            head: row.head.clone(),
+            first: None,
+            history: Ok(history),
+            calls: claimed.calls,
+            progress: self.progress(key),
+            inbox: claimed.inbox.into_iter().map(|row| row.message).collect(),
+        })
     }
 
     pub(crate) fn list(&self, tenant: TenantId, filter: &Filter) -> Page {

@@ -22,8 +22,8 @@ use cerebelum_store::{
     Act, Answer, AnswerOutcome, AppendError, ApprovalFilter, ApprovalPage, Backlog, Batch, ChildCounts, Chunk,
     ClaimFilter, Claimed, Command, Component, ComponentStore, ConnectionCounts, Count, ExecutionDetail, ExecutionKey,
     ExecutionRow, Existing, Filter, HistoryPart, InboxCursor, InboxRow, Incarnation, Lease, LogRow, NodeRow, Page,
-    Placing, Progress, Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, TenantId, Upload,
-    Version,
+    Progress, Removable, StatusCounts, Store, StoreError, StoreFuture, StoreMetrics, Sweep, TenantId, Upload, Version,
+    VersionChange,
 };
 use tokio::sync::broadcast;
 
@@ -257,12 +257,12 @@ impl ComponentStore for MemoryStore {
             proposed: false,
             granted: None,
         };
-        let (tenant, placing, bytes) = (upload.tenant, upload.placing, upload.bytes.to_vec());
-        self.act(act, |tables| tables.keep_component(tenant, (component, &placing), bytes), |kept| *kept)
+        let (tenant, change, bytes) = (upload.tenant, upload.change, upload.bytes.to_vec());
+        self.act(act, |tables| tables.keep_component(tenant, (component, &change), bytes), |kept| *kept)
     }
 
-    fn place_component(&self, version: Version, placing: Placing, act: Option<Act>) -> StoreFuture<'_, bool> {
-        self.act(act, |tables| tables.place_component(&version, &placing), |placed| *placed)
+    fn change_version(&self, version: Version, change: VersionChange, act: Option<Act>) -> StoreFuture<'_, bool> {
+        self.act(act, |tables| tables.change_version(&version, &change), |placed| *placed)
     }
 
     fn components(&self, tenant: TenantId) -> StoreFuture<'_, Vec<Component>> {

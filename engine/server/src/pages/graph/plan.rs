@@ -1,6 +1,7 @@
 //! A workflow's plan before it runs, and in words where its rules may lead.
 
-use cerebelum_history::{Drawing, Graph, Json, Plan, Then, Timestamp, When};
+use cerebelum_history::{Json, Timestamp};
+use cerebelum_timeline::{Drawing, Graph, Plan, Then, When};
 use maud::{Markup, html};
 
 use super::super::parts::cut;

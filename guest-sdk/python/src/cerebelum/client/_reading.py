@@ -24,6 +24,7 @@ def status(message: pb.ExecutionStatus) -> records.ExecutionStatus:
         progress=tuple(map(_progress, message.progress)),
         steps=tuple(map(_step, message.steps)),
         earlier_events=message.earlier_events,
+        unread_signals=tuple(message.unread_signals),
     )
 
 

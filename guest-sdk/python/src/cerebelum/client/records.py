@@ -177,6 +177,8 @@ class ExecutionStatus(ExecutionSummary):
     than 10,000 events or 4 MiB, those that are open or among its end."""
     earlier_events: int = 0
     """How many events came before that end."""
+    unread_signals: tuple[str, ...] = ()
+    """The names of signals that it has not read."""
 
     @property
     def completed_steps(self) -> tuple[StepStatus, ...]:

@@ -12,10 +12,10 @@ mod planned;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::timeline::{BarEnd, Edge, edge};
-use crate::{CallName, End, Event, EventData, Timestamp};
+use cerebelum_history::{CallName, End, Event, EventData, Timestamp};
 
-pub use layout::{BOX_WIDTH, Drawing, Join, Place, PlacedBox, Repeat};
-pub use plan::{Plan, Steps, Then, Way, When};
+pub use layout::{BOX_WIDTH, Drawing, Join, PlacedBox, Point, Repeat};
+pub use plan::{PLAN_DEPTH_MAX, PLAN_ENTRIES_MAX, Plan, RuleOutcome, Steps, Then, When};
 use planned::Progress;
 
 /// The boxes of a graph. Calls that would need further boxes are counted only.

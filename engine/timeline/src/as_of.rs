@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::timeline::{BarEnd, Edge, edge};
-use crate::{CallName, Event, EventData, Json, Timestamp};
+use cerebelum_history::{CallName, Event, EventData, Json, Timestamp};
 
 /// A call that was open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl AsOf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cause, Failure, Scope, StepCall};
+    use cerebelum_history::{Cause, Failure, Scope, StepCall};
 
     fn event(at: u64, scope: &Scope, data: EventData) -> Event {
         Event { at: Timestamp(at), scope: scope.clone(), data }

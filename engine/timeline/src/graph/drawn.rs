@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::planned::Happened;
 use super::{BoxState, Drawing, Graph, OpenCall, Repeat, layout, outermost};
-use crate::Timestamp;
+use cerebelum_history::Timestamp;
 
 impl Graph {
     /// The boxes with their places, with open calls as they are at a time that is not before the last event.

@@ -6,9 +6,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::layout::{Made, Number};
-use super::plan::{Entry, Line, Plan, Then, Way, When, names, targets};
+use super::plan::{Entry, Line, Plan, RuleOutcome, Then, When, names, targets};
 use super::{BOXES_MAX, BarEnd, BoxState, CallBox, ROW_BOXES_MAX};
-use crate::Timestamp;
+use cerebelum_history::Timestamp;
 
 /// What follows the boxes that are already drawn leads down from these.
 type Tail = BTreeSet<Number>;
@@ -116,7 +116,7 @@ pub(super) struct Planned {
     /// What leads to the end.
     pub(super) last: Vec<Number>,
     /// The rules that may still count, with their steps.
-    pub(super) rules: Vec<(String, Vec<Way>)>,
+    pub(super) rules: Vec<(String, Vec<RuleOutcome>)>,
     /// The steps that have no box, because too many are planned.
     pub(super) hidden: u64,
 }
@@ -228,7 +228,7 @@ impl<'p> Drawer<'p> {
         if latest.end == BarEnd::Open {
             return Rest { tail: self.branch(name, context, tail), fails: false };
         }
-        let goes_on = |way: &Way| way.when.may_follow(latest.end) && way.then != Then::Fail;
+        let goes_on = |way: &RuleOutcome| way.when.may_follow(latest.end) && way.then != Then::Fail;
         let fails = latest.end == BarEnd::Failed && !self.ways(name).iter().any(goes_on);
         let mut rest = Rest { tail, fails };
         if self.followed.insert(name) {
@@ -312,7 +312,7 @@ impl<'p> Drawer<'p> {
         if ends.is_empty() { tail } else { ends }
     }
 
-    fn ways(&self, name: &str) -> &'p [Way] {
+    fn ways(&self, name: &str) -> &'p [RuleOutcome] {
         self.progress.plan.rules.get(name).map_or(&[], Vec::as_slice)
     }
 

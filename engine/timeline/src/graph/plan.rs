@@ -8,7 +8,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{Json, NAME_BYTES_MAX, PLAN_DEPTH_MAX, PLAN_ENTRIES_MAX};
+use cerebelum_history::{Json, NAME_BYTES_MAX};
+
+/// The most entries in a workflow's plan: steps, groups, and ways of rules. A longer plan is not drawn.
+pub const PLAN_ENTRIES_MAX: usize = 500;
+/// How deeply the groups of a plan may stand in each other. A deeper plan is not drawn.
+pub const PLAN_DEPTH_MAX: usize = 16;
 
 /// Steps and groups that run one after the other.
 pub(super) type Line = Vec<Entry>;
@@ -26,12 +31,12 @@ pub(super) enum Entry {
 pub struct Plan {
     pub(super) line: Line,
     /// The rules of each step that has some.
-    pub(super) rules: BTreeMap<String, Vec<Way>>,
+    pub(super) rules: BTreeMap<String, Vec<RuleOutcome>>,
 }
 
 /// One way on after a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Way {
+pub struct RuleOutcome {
     /// When it is taken.
     pub when: When,
     /// Where it leads.
@@ -112,7 +117,7 @@ impl Plan {
 }
 
 /// The lines to which ways lead.
-pub(super) fn targets(ways: &[Way]) -> impl Iterator<Item = (&When, &Line)> {
+pub(super) fn targets(ways: &[RuleOutcome]) -> impl Iterator<Item = (&When, &Line)> {
     ways.iter().filter_map(|way| match &way.then {
         Then::Steps(steps) => Some((&way.when, &steps.0)),
         Then::Retry(_) | Then::BackTo(_) | Then::SkipTo(_) | Then::Fail | Then::End => None,
@@ -141,7 +146,7 @@ impl Reader {
         }
     }
 
-    fn way(&mut self, value: &Value) -> Option<Way> {
+    fn way(&mut self, value: &Value) -> Option<RuleOutcome> {
         self.count()?;
         let when = match value.get("when")? {
             Value::Bool(is_true) => When::Condition(*is_true),
@@ -165,7 +170,7 @@ impl Reader {
             },
             _ => return None,
         };
-        Some(Way { when, then })
+        Some(RuleOutcome { when, then })
     }
 
     fn count(&mut self) -> Option<()> {

@@ -221,7 +221,10 @@ fn a_wait_before_a_repetition_leads_to_what_is_planned() {
     let rules = json!({"pay": [{"when": "failed", "then": {"retry": 3}}]});
     let mut told = told(&json!(["pay", "ship"]), &rules);
     let pay = told.begin("pay");
-    assert_eq!(told.drawn().rules, [("pay".to_owned(), vec![Way { when: When::Failed, then: Then::Retry(3) }])]);
+    assert_eq!(
+        told.drawn().rules,
+        [("pay".to_owned(), vec![RuleOutcome { when: When::Failed, then: Then::Retry(3) }])]
+    );
     told.fail(pay);
     told.sleep();
     assert_eq!((told.planned().as_str(), above(&told.drawn(), "ship")), ("pay, sleep, (ship)", vec![String::new()]));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CallBox, Way};
+use super::{CallBox, RuleOutcome};
 
 /// The width of a box.
 pub const BOX_WIDTH: u32 = 24;
@@ -15,7 +15,7 @@ const THROUGH_MAX: usize = 24;
 
 /// A row, from 0 at the top, and the middle of what stands there, from the left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Point {
     /// The row.
     pub row: usize,
     /// The middle.
@@ -28,7 +28,7 @@ pub struct PlacedBox {
     /// The box.
     pub shown: CallBox,
     /// The place.
-    pub place: Place,
+    pub place: Point,
 }
 
 /// Lines between two rows that meet: from everything in `from` to everything in `to`.
@@ -63,15 +63,15 @@ pub struct Drawing {
     /// The boxes, row by row.
     pub boxes: Vec<PlacedBox>,
     /// The lines that go through a row.
-    pub throughs: Vec<Place>,
+    pub throughs: Vec<Point>,
     /// The lines between rows.
     pub joins: Vec<Join>,
     /// The rows that came several times.
     pub repeats: Vec<Repeat>,
     /// Where the start stands.
-    pub start: Place,
+    pub start: Point,
     /// Where the end stands.
-    pub end: Option<Place>,
+    pub end: Option<Point>,
     /// The width of the widest row.
     pub width: u32,
     /// The number of rows.
@@ -79,7 +79,7 @@ pub struct Drawing {
     /// The first row that is planned only, if there is a plan.
     pub planned_from: Option<usize>,
     /// The rules that may still count, with the steps that have them.
-    pub rules: Vec<(String, Vec<Way>)>,
+    pub rules: Vec<(String, Vec<RuleOutcome>)>,
     /// The planned steps that have no box.
     pub hidden_steps: u64,
 }
@@ -127,7 +127,7 @@ pub(super) fn placed(rows: Vec<Vec<Made>>, last: Option<Vec<Number>>, repeats: V
     for (row, items) in items.iter().enumerate() {
         let middles = middles(items, &above, width);
         for (item, middle) in &middles {
-            let place = Place { row, middle: *middle };
+            let place = Point { row, middle: *middle };
             match item {
                 Item::Start => drawing.start = place,
                 Item::End => drawing.end = Some(place),

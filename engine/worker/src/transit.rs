@@ -13,7 +13,7 @@ use crate::api::ApiError;
 /// Each direction may take 1/`SHARE` of the ledger's bound.
 const SHARE: u64 = 4;
 /// The least that each direction may take, in bytes, so that the largest batch goes through.
-const WAY_BYTES_MIN: u64 = 16 << 20;
+const DIRECTION_BYTES_MIN: u64 = 16 << 20;
 /// The fixed size that a batch or a request counts in addition to its values, in bytes.
 const FLAT_BYTES: u64 = 1 << 10;
 /// About how many copies of a value in transit are in memory: as received, as an event, as text, and in a statement.
@@ -31,13 +31,13 @@ struct ByteLane {
 }
 
 /// One direction, with a lane for small data and one for large data, so that small data never waits for large data.
-struct Way {
+struct Direction {
     small: ByteLane,
     large: ByteLane,
 }
 
 /// A permit for data in transit, until it is dropped.
-pub(crate) type OnTheWay = Option<OwnedSemaphorePermit>;
+pub(crate) type TransitPermit = Option<OwnedSemaphorePermit>;
 
 impl ByteLane {
     fn new(bytes_max: u64) -> Self {
@@ -46,15 +46,15 @@ impl ByteLane {
     }
 
     /// Data that is larger than the whole lane takes all of it.
-    async fn enter(&self, bytes: u64) -> OnTheWay {
+    async fn enter(&self, bytes: u64) -> TransitPermit {
         let kib = u32::try_from(bytes.saturating_mul(COPIES).saturating_add(FLAT_BYTES) >> 10).unwrap_or(u32::MAX);
         self.free.clone().acquire_many_owned(kib.min(self.kib_max)).await.ok()
     }
 }
 
-impl Way {
+impl Direction {
     fn new(ledger_bytes_max: u64) -> Self {
-        let bytes_max = (ledger_bytes_max / SHARE).max(WAY_BYTES_MIN);
+        let bytes_max = (ledger_bytes_max / SHARE).max(DIRECTION_BYTES_MIN);
         Self { small: ByteLane::new(bytes_max / SHARE), large: ByteLane::new(bytes_max) }
     }
 
@@ -64,18 +64,18 @@ impl Way {
 }
 
 /// Both directions of a node.
-pub(crate) struct Room {
-    writes: Way,
-    requests: Way,
+pub(crate) struct Transit {
+    writes: Direction,
+    requests: Direction,
 }
 
-impl Room {
+impl Transit {
     pub(crate) fn new(ledger_bytes_max: u64) -> Self {
-        Self { writes: Way::new(ledger_bytes_max), requests: Way::new(ledger_bytes_max) }
+        Self { writes: Direction::new(ledger_bytes_max), requests: Direction::new(ledger_bytes_max) }
     }
 
     /// Waits until this many bytes may be sent to the database.
-    pub(crate) async fn to_write(&self, bytes: u64) -> OnTheWay {
+    pub(crate) async fn to_write(&self, bytes: u64) -> TransitPermit {
         self.writes.lane(bytes).enter(bytes).await
     }
 
@@ -83,7 +83,7 @@ impl Room {
     ///
     /// # Errors
     /// When too many bytes wait already.
-    pub(crate) async fn for_request(&self, bytes: usize) -> Result<OnTheWay, ApiError> {
+    pub(crate) async fn for_request(&self, bytes: usize) -> Result<TransitPermit, ApiError> {
         let lane = self.requests.lane(bytes as u64);
         let (bytes, waiting_max) = (bytes as u64 + FLAT_BYTES, u64::from(lane.kib_max) << 10);
         let waiting = QueuedBytes { waiting: &lane.waiting, bytes };
@@ -118,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_wait_for_each_other_and_too_many_are_refused() {
-        let room = Room::new(0);
+        let room = Transit::new(0);
         let mut under_way = Vec::new();
         while let Some(entered) = room.for_request(1 << 20).now_or_never() {
             under_way.push(entered.unwrap());
@@ -141,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_larger_than_the_way_goes_alone() {
-        let room = Room::new(0);
+        let room = Transit::new(0);
         let alone = room.to_write(1 << 30).now_or_never();
         assert!(alone.is_some() && room.to_write(1 << 20).now_or_never().is_none());
         assert!(room.to_write(1).now_or_never().is_some(), "what is small does not wait for it");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{CallName, Cause, Event, EventData, Scope, Timestamp};
+use cerebelum_history::{CallName, Cause, Event, EventData, Scope, Timestamp};
 
 /// The lanes of a timeline. Calls of further names are counted only.
 const LANES_MAX: usize = 200;
@@ -284,7 +284,7 @@ fn host(url: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Failure, Json, StepCall};
+    use cerebelum_history::{Failure, Json, StepCall};
 
     fn event(at: u64, scope: &str, data: EventData) -> Event {
         Event { at: Timestamp(at), scope: Scope::from_text(scope), data }

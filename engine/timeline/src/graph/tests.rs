@@ -3,7 +3,7 @@
 mod planned;
 
 use super::*;
-use crate::{Cause, Failure, Json, Scope, StepCall};
+use cerebelum_history::{Cause, Failure, Json, Scope, StepCall};
 
 /// A history that is written call by call.
 #[derive(Default)]
@@ -71,7 +71,7 @@ fn above(drawn: &Drawing, name: &str) -> Vec<String> {
     while let Some(end) = ends.pop() {
         let to = |join: &&Join| join.row == end.row && join.to.iter().any(|(to, _)| *to == end.middle);
         for from in drawn.joins.iter().filter(to).flat_map(|join| &join.from) {
-            let place = Place { row: end.row - 1, middle: *from };
+            let place = Point { row: end.row - 1, middle: *from };
             match drawn.boxes.iter().find(|placed| placed.place == place) {
                 Some(placed) => found.push(placed.shown.name.clone().unwrap()),
                 None if place == drawn.start => found.push("start".to_owned()),

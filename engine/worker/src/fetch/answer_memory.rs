@@ -120,14 +120,14 @@ pub(crate) struct ExecutionMemory {
 
 impl ExecutionMemory {
     /// Memory for an answer that has not arrived yet.
-    pub(crate) fn room(&self) -> Room {
-        Room { memory: self.clone(), counted: 0, held: Vec::new(), overdraft: None }
+    pub(crate) fn permit(&self) -> AnswerPermit {
+        AnswerPermit { memory: self.clone(), counted: 0, held: Vec::new(), overdraft: None }
     }
 }
 
 /// The memory that one answer takes. It is given back when dropped.
 #[derive(Debug)]
-pub struct Room {
+pub struct AnswerPermit {
     memory: ExecutionMemory,
     /// Its bytes without those that are free.
     counted: usize,
@@ -135,7 +135,7 @@ pub struct Room {
     overdraft: Option<OwnedSemaphorePermit>,
 }
 
-impl Room {
+impl AnswerPermit {
     /// Waits until the answer may take this many bytes in all.
     pub async fn grow_to(&mut self, bytes: usize) {
         let counted = bytes.saturating_sub(FREE_ANSWER_BYTES);

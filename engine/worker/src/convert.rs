@@ -1,8 +1,8 @@
 //! Converts rows and events into the types of the API.
 
 use cerebelum_history::{
-    ApprovalRequest, Approvers, End, Event, EventData, Failure, FirstWait, Json, LastFailure, Position, Scope, Status,
-    StepLine, WaitKind, Waiting, steps, waiting_on,
+    ApprovalRequest, Approvers, End, Event, EventData, Failure, FirstWait, Json, LastFailure, Message, Position, Scope,
+    Status, StepLine, WaitKind, Waiting, steps, waiting_on,
 };
 use cerebelum_sandbox::Manifest;
 use cerebelum_store::{
@@ -101,7 +101,7 @@ pub(crate) fn input(events: &[Event]) -> Option<Json> {
 }
 
 pub(crate) fn status(whole: ExecutionDetail) -> Result<ExecutionStatus, ApiError> {
-    let ExecutionDetail { head, first, history, calls, progress } = whole;
+    let ExecutionDetail { head, first, history, calls, progress, inbox } = whole;
     let earlier_events = history.as_ref().ok().and_then(|chunks| chunks.first()).map_or(0, |chunk| chunk.first.0 - 1);
     let beginning = first.and_then(|first| restore::decode(&first).ok());
     let (mut output, mut failure) = (None, None);
@@ -142,7 +142,19 @@ pub(crate) fn status(whole: ExecutionDetail) -> Result<ExecutionStatus, ApiError
         progress: progress.collect(),
         steps: lines.into_iter().map(step).collect(),
         earlier_events,
+        unread_signals: unread_signals(&inbox),
     })
+}
+
+/// The names of these signals in the order in which the first of each came.
+fn unread_signals(inbox: &[String]) -> Vec<String> {
+    let mut names = Vec::new();
+    for name in inbox.iter().filter_map(|message| Message::signal_name(message)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// The wait of an execution whose start is delayed.

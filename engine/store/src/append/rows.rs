@@ -53,7 +53,7 @@ impl PostCommit {
 
 /// The rows to write to each table, for batches that concern different executions.
 #[derive(Default)]
-pub(super) struct Plan<'b> {
+pub(super) struct RowsToWrite<'b> {
     advanced: Rows<'b>,
     inserted: Rows<'b>,
     attributes_gone: Rows<'b>,
@@ -79,7 +79,7 @@ pub(super) struct Plan<'b> {
     post_commit: PostCommit,
 }
 
-impl<'b> Plan<'b> {
+impl<'b> RowsToWrite<'b> {
     /// Adds the row of the batch's own execution. Returns `None` if its number is not known.
     pub(super) fn add_execution(&mut self, batch: &'b Batch, ids: &BatchRowIds) -> Option<()> {
         let own = ids.own?;
