@@ -21,6 +21,7 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
 use crate::cache::difference::{Base, Unpacked};
+use crate::structure::GuestSize;
 use crate::{Manifest, SandboxError};
 
 const KEY_FILE: &str = "artifact.key";
@@ -30,7 +31,7 @@ const SEAL: &str = "seal";
 /// Prefix of the names of shared modules.
 const MODULE: &str = "module-";
 /// Incremented when the format of an artifact or of its signature changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The compiled artifacts of one installation.
 pub(crate) struct Cache {
@@ -43,7 +44,7 @@ pub(crate) struct Cache {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ArtifactMeta {
     pub(crate) manifest: Manifest,
-    pub(crate) memory_bytes: u64,
+    pub(crate) size: GuestSize,
     /// The shared modules that it is linked with. It cannot be loaded without them.
     pub(crate) modules: Vec<Digest>,
 }

@@ -8,11 +8,12 @@ use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationCon
 
 use crate::admission::Slots;
 use crate::limits::{
-    BACKTRACE_FRAMES_MAX, FIBER_STACK_BYTES, FIBERS_PER_GUEST, LARGE_GUEST_BYTES, LARGE_KEEP_RESIDENT_BYTES,
-    SMALL_KEEP_RESIDENT_BYTES, WASM_STACK_BYTES, structure,
+    BACKTRACE_FRAMES_MAX, FIBER_STACK_BYTES, FIBERS_PER_GUEST, LARGE_KEEP_RESIDENT_BYTES, SMALL_KEEP_RESIDENT_BYTES,
+    WASM_STACK_BYTES, structure,
 };
 use crate::module_cache::ModuleCache;
 use crate::state::{self, State};
+use crate::structure::GuestSize;
 use crate::{Config, SandboxError};
 
 /// An engine, the linker for its guests, the modules that they share, and how many of them may run.
@@ -50,9 +51,9 @@ impl EnginePair {
         Ok(engines)
     }
 
-    /// The engine for guests with this much initial memory.
-    pub(crate) fn for_memory(&self, bytes: u64) -> &EngineProfile {
-        if bytes >= LARGE_GUEST_BYTES { &self.large } else { &self.small }
+    /// The engine for guests of this size.
+    pub(crate) const fn of(&self, size: GuestSize) -> &EngineProfile {
+        if size.is_large() { &self.large } else { &self.small }
     }
 
     /// How many shared modules were compiled.

@@ -51,7 +51,8 @@ impl Guest {
         Self { drive: GuestDriver::new(calls, with, run(instance, pre, work)), place, _program: program }
     }
 
-    /// The node's memory that the guest occupies, in bytes: all its linear memory, whether touched or not.
+    /// What the guest takes of the memory for guests, in bytes: linear memory, tables, contexts and stacks, whether touched or
+    /// not.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         self.place.upgrade().map_or(0, |place| place.bytes())

@@ -18,6 +18,11 @@ use tokio::sync::Notify;
 /// An execution that has not moved for this long lets another one go on above the bound: it may be waiting for
 /// something that the other one holds.
 const OVERDRAFT_TAKEN_AFTER: Duration = Duration::from_millis(200);
+/// This time doubles with each further bound that is held, so often at most: what the executions come to hold one after the
+/// other would grow without end if they only had to stand still for a moment.
+const DOUBLINGS_MAX: u32 = 6;
+/// A smaller bound counts as this many bytes there.
+const BOUND_BYTES_MIN: u64 = 1 << 20;
 
 /// An execution that holds no more than this many bytes is small.
 pub const SMALL_BYTES: u64 = 256 << 10;
@@ -57,9 +62,9 @@ impl Overdraft {
         std::ptr::eq(self.account.as_ptr(), Arc::as_ptr(account))
     }
 
-    /// Whether another execution may take the turn.
-    fn is_free(&self) -> bool {
-        self.account.strong_count() == 0 || self.moving == 0 && self.moved.elapsed() >= OVERDRAFT_TAKEN_AFTER
+    /// Whether another execution may take it after this one has stood still for so long.
+    fn is_free(&self, patience: Duration) -> bool {
+        self.account.strong_count() == 0 || self.moving == 0 && self.moved.elapsed() >= patience
     }
 }
 
@@ -74,6 +79,12 @@ impl Lane {
 
     fn has_room(&self) -> bool {
         self.held() <= self.bytes_max
+    }
+
+    /// How long an execution stands still before another one goes on above the bound.
+    fn patience(&self) -> Duration {
+        let further = self.held() / self.bytes_max.max(BOUND_BYTES_MIN);
+        OVERDRAFT_TAKEN_AFTER * (1 << further.saturating_sub(1).min(DOUBLINGS_MAX.into()))
     }
 
     /// Subtracts bytes. Returns whether the sum dropped from above the bound to at most the bound.
@@ -190,7 +201,7 @@ impl Account {
         let mut overdraft = lane.overdraft.lock();
         match &mut *overdraft {
             Some(now) if now.is_of(self) => now.moving += 1,
-            Some(now) if !now.is_free() => return None,
+            Some(now) if !now.is_free(lane.patience()) => return None,
             now => *now = Some(Overdraft { account: Arc::downgrade(self), moving: 1, moved: Instant::now() }),
         }
         Some(Moving { account: Arc::clone(self), above: Some(bytes) })
@@ -337,6 +348,18 @@ mod tests {
         drop(moves);
         // `b` neither moves nor rests now: it may be waiting for something that `a` holds.
         drop(a.moving().await);
+    }
+
+    #[test]
+    fn the_more_is_held_the_longer_an_execution_stands_still_before_another_one_goes_on() {
+        let ledger = Ledger::new(4 << 20);
+        let account = ledger.account();
+        let patience = |mib: u64| {
+            let _held = account.hold(mib << 20);
+            ledger.large.patience().as_millis()
+        };
+        // The large ones have 3 MiB.
+        assert_eq!([1, 3, 5, 6, 9, 21, 3_000].map(patience), [200, 200, 200, 400, 800, 12_800, 12_800]);
     }
 
     #[test]

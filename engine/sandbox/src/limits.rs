@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Ledger, memory_bytes};
+use crate::{Ledger, memory_to_share};
 
 /// Settings for operators. [`Config::new`] has the documented defaults.
 #[derive(Debug, Clone)]
@@ -15,7 +15,8 @@ pub struct Config {
     pub small_instances_max: u32,
     /// Large guests (Python) that may run at the same time; further ones wait. Default 100.
     pub large_instances_max: u32,
-    /// Linear memory of all running guests together, in bytes. Default: half of the machine's memory.
+    /// Memory of all running guests together, in bytes: linear memory, tables, contexts and stacks. Default: half of
+    /// [`memory_to_share`].
     pub memory_bytes_max: u64,
     /// How much a workflow may add to its initial memory, in bytes. Default 64 MiB.
     pub workflow_growth_bytes_max: usize,
@@ -37,8 +38,8 @@ pub struct Config {
     /// How many bytes of compiled artifacts are kept on disk. Those that were not used for the longest time go first. Default
     /// 10 GiB.
     pub artifact_bytes_max: u64,
-    /// The ledger of the node's host memory. Default: a ledger of its own, bounded by an eighth of the memory that this
-    /// process may have.
+    /// The ledger of the node's host memory. Default: a ledger of its own, bounded by an eighth of
+    /// [`memory_to_share`].
     pub ledger: Arc<Ledger>,
 }
 
@@ -50,7 +51,7 @@ impl Config {
             data: data.into(),
             small_instances_max: 1_000,
             large_instances_max: 100,
-            memory_bytes_max: memory_bytes() / 2,
+            memory_bytes_max: memory_to_share() / 2,
             workflow_growth_bytes_max: 64 << 20,
             step_growth_bytes_max: 128 << 20,
             guest_memory_bytes_max: 256 << 20,
@@ -60,7 +61,7 @@ impl Config {
             programs_max: 200,
             compile_box: None,
             artifact_bytes_max: 10 << 30,
-            ledger: Ledger::new(memory_bytes() / 8),
+            ledger: Ledger::new(memory_to_share() / 8),
         }
     }
 }
@@ -82,6 +83,9 @@ pub(crate) const FIBER_STACK_BYTES: usize = 2 << 20;
 pub(crate) const BACKTRACE_FRAMES_MAX: usize = 64;
 /// Fibers per guest: one for the entry function, one for calls that block or lower.
 pub(crate) const FIBERS_PER_GUEST: u32 = 2;
+
+/// What the stacks of one guest may take, in bytes.
+pub(crate) const STACKS_BYTES: u64 = WASM_STACK_BYTES as u64 * FIBERS_PER_GUEST as u64;
 
 /// Handles (of streams, futures, resources of WASI) that a guest may hold beside those of its open calls. Each costs the
 /// host some 270 bytes, whatever it costs the guest.
@@ -155,6 +159,10 @@ pub(crate) mod structure {
     pub(crate) const MEMORIES_MAX: u64 = 2;
     /// Tables of one component (2, 2).
     pub(crate) const TABLES_MAX: u64 = 8;
+    /// What the globals, imports, exports and functions of its core instances take on the host, in bytes.
+    pub(crate) const CONTEXT_BYTES_MAX: u64 = 4 << 20;
+    /// Bytes of one element of a table.
+    pub(crate) const TABLE_ELEMENT_BYTES: u64 = 8;
     /// Elements of one table.
     pub(crate) const TABLE_ELEMENTS_MAX: u64 = 20_000;
     /// The longest name of an import or export, in bytes.

@@ -12,6 +12,23 @@ pub fn memory_bytes() -> u64 {
     limits.chain(control_group()).fold(machine, u64::min)
 }
 
+/// What an engine needs for itself, in bytes: its code, its threads, its database connections, and what its allocators keep.
+const ENGINE_BYTES: u64 = 512 << 20;
+
+/// The memory that this process may have for guests and clients, in bytes: [`memory_bytes`] without what the engine itself
+/// needs, but at least a quarter.
+#[must_use]
+pub fn memory_to_share() -> u64 {
+    let all = memory_bytes();
+    all.saturating_sub(ENGINE_BYTES).max(all / 4)
+}
+
+/// This bound, or an eighth of the memory that this process may have if that is less.
+#[must_use]
+pub fn at_most_an_eighth(bytes_max: usize) -> usize {
+    usize::try_from(memory_bytes() / 8).map_or(bytes_max, |eighth| bytes_max.min(eighth))
+}
+
 /// The smallest memory limit of this process's control groups, version 2 or 1.
 fn control_group() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;

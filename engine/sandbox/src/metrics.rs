@@ -44,7 +44,7 @@ pub struct SandboxUsage {
     pub small: (u64, u64),
     /// The same for large guests.
     pub large: (u64, u64),
-    /// The linear memory of all guests, in bytes.
+    /// The memory of all guests, in bytes: linear memory, tables, contexts and stacks.
     pub memory_bytes: u64,
     /// The most that it may be.
     pub memory_bytes_max: u64,

@@ -17,10 +17,10 @@ use crate::engine_pair::{EngineProfile, chain};
 use crate::guest::{Guest, GuestDriver, Instance, MoveGate, Progress};
 use crate::host_calls::HostCalls;
 use crate::ledger::GuestOwner;
-use crate::limits::LARGE_GUEST_BYTES;
 use crate::memory::MemoryLimit;
 use crate::sandbox::Shared;
 use crate::state::State;
+use crate::structure::GuestSize;
 use crate::trap;
 use crate::{
     Account, HostError, InspectError, Manifest, engine_pair, manifest, module_cache, shared_modules, structure, world,
@@ -54,16 +54,16 @@ impl Program {
         &self.0.label.manifest
     }
 
-    /// Linear memory of a fresh guest, in bytes.
+    /// What a fresh guest takes, in bytes: linear memory, tables, contexts and stacks.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        self.0.label.memory_bytes
+        self.0.label.size.all()
     }
 
     /// Whether its slots keep much memory and no guest runs it. Guests hold their program, and so does the component
     /// cache.
     pub(crate) fn is_large_and_idle(&self) -> bool {
-        self.0.label.memory_bytes >= LARGE_GUEST_BYTES && Arc::strong_count(&self.0) == 1
+        self.0.label.size.is_large() && Arc::strong_count(&self.0) == 1
     }
 
     /// Writes it to disk. Takes tenths of a second with a large component, so it must not run on an async thread.
@@ -88,37 +88,37 @@ impl Program {
             Entry::Step(_) => (config.step_growth_bytes_max, config.step_cpu_max),
         };
         let cpu = Cpu::new(cpu);
-        let instance = instantiate(shared, label.memory_bytes, growth_bytes, (&begin, &account, &share), &cpu).await;
+        let instance = instantiate(shared, label.size, growth_bytes, (&begin, &account, &share), &cpu).await;
         shared.admission.count_start();
         let gate = MoveGate { account, admission: Arc::clone(&shared.admission), share };
         Ok(Guest::new((self.clone(), instance), pre.clone(), (begin.entry, begin.input), (cpu, gate)))
     }
 
-    /// How many steps were ever admitted from the line that this component's steps wait in.
+    /// How many workflows, or steps, were ever admitted from the line that this component's guests wait in.
     #[must_use]
-    pub fn steps_admitted(&self) -> u64 {
+    pub fn admitted(&self, is_workflow: bool) -> u64 {
         let Inner { shared, label, .. } = &*self.0;
-        shared.admission.admitted(Kind { is_large: label.memory_bytes >= LARGE_GUEST_BYTES, is_workflow: false })
+        shared.admission.admitted(Kind { is_large: label.size.is_large(), is_workflow })
     }
 }
 
 /// Waits for admission and creates a store with its limits set.
 async fn instantiate(
     shared: &Shared,
-    memory_bytes: u64,
+    size: GuestSize,
     growth_bytes: usize,
     (begin, account, share): (&GuestInput, &Arc<Account>, &GuestOwner),
     cpu: &Arc<Cpu>,
 ) -> Instance {
-    let profile = shared.engines.for_memory(memory_bytes);
+    let profile = shared.engines.of(size);
     let is_workflow = matches!(begin.entry, Entry::Workflow(_));
-    let kind = Kind { is_large: memory_bytes >= LARGE_GUEST_BYTES, is_workflow };
-    let applicant = Applicant { kind, share: share.clone(), bytes: memory_bytes };
+    let kind = Kind { is_large: size.is_large(), is_workflow };
+    let applicant = Applicant { kind, share: share.clone(), bytes: size.all() };
     let place = shared.admission.admit(&profile.slots, applicant).await;
     let calls = HostCalls::new(begin.clock.0, account);
-    let initial = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+    let initial = usize::try_from(size.memory).unwrap_or(usize::MAX);
     let bytes_max = initial.saturating_add(growth_bytes).min(shared.config.guest_memory_bytes_max);
-    let memory = MemoryLimit::new(&calls, &place, bytes_max);
+    let memory = MemoryLimit::new(&calls, &place, size.fixed(), bytes_max);
     let mut store = State::store(&profile.engine, begin, &calls, memory);
     cpu.watch(&mut store);
     Instance { store, place }
@@ -127,7 +127,7 @@ async fn instantiate(
 /// Loads a component from the artifacts on disk.
 pub(crate) fn recall(shared: &Arc<Shared>, digest: &Digest) -> Option<Program> {
     let label = shared.cache.label(digest)?;
-    let profile = shared.engines.for_memory(label.memory_bytes);
+    let profile = shared.engines.of(label.size);
     let find = |module| profile.modules.find((&profile.engine, &shared.cache), module);
     let modules = label.modules.iter().map(find).collect::<Option<Modules>>()?;
     let component = shared.cache.load(&profile.engine, digest)?;
@@ -141,7 +141,7 @@ pub(crate) struct Compiled {
     component: Component,
     modules: Modules,
     pre: ComponentPre<State>,
-    memory_bytes: u64,
+    size: GuestSize,
 }
 
 /// Checks and compiles a component, which may take `patience` times as long as its structure lets expect. Takes seconds on
@@ -150,19 +150,17 @@ pub(crate) fn compile(shared: &Shared, bytes: &[u8], patience: u64) -> Result<Co
     let found = structure::examine(bytes).map_err(CompileError::Invalid)?;
     world::check(&found).map_err(CompileError::Invalid)?;
     let memory_max = shared.config.guest_memory_bytes_max as u64;
-    if found.memory_bytes > memory_max {
-        let line = format!(
-            "the component begins with {} bytes of memory where {memory_max} are the limit",
-            found.memory_bytes
-        );
+    if found.size.memory > memory_max {
+        let line =
+            format!("the component begins with {} bytes of memory where {memory_max} are the limit", found.size.memory);
         return Err(CompileError::Invalid(line));
     }
-    let profile = shared.engines.for_memory(found.memory_bytes);
+    let profile = shared.engines.of(found.size);
     let mut compiler = Compiler::start(&shared.config, found.compile_ns, patience)?;
     let build = |compiler: &mut Compiler, component: &[u8], modules: Modules| {
         let component = compiler.component(&profile.engine, component)?;
         let pre = link(profile, &component, &modules)?;
-        Ok(Compiled { component, modules, pre, memory_bytes: found.memory_bytes })
+        Ok(Compiled { component, modules, pre, size: found.size })
     };
     if let Some(hoisted) = shared_modules::hoist(bytes, engine_pair::proposals()) {
         let find = |module| profile.modules.find_or_compile((&profile.engine, &shared.cache), &mut compiler, module);
@@ -183,10 +181,10 @@ pub(crate) async fn describe(
     digest: &Digest,
     compiled: Compiled,
 ) -> Result<Program, InspectError> {
-    let Compiled { component, modules, pre, memory_bytes } = compiled;
-    let manifest = tell(shared, &pre, memory_bytes).await?;
+    let Compiled { component, modules, pre, size } = compiled;
+    let manifest = tell(shared, &pre, size).await?;
     let needs = modules.iter().map(|module| module.digest.clone()).collect();
-    let label = ArtifactMeta { manifest, memory_bytes, modules: needs };
+    let label = ArtifactMeta { manifest, size, modules: needs };
     let inner = Inner { shared: Arc::clone(shared), digest: digest.clone(), label, pre, modules };
     let program = Program(Arc::new(inner));
     let kept = program.clone();
@@ -195,13 +193,13 @@ pub(crate) async fn describe(
 }
 
 /// Calls a component's `describe` and checks the result.
-async fn tell(shared: &Shared, pre: &ComponentPre<State>, memory_bytes: u64) -> Result<Manifest, InspectError> {
+async fn tell(shared: &Shared, pre: &ComponentPre<State>, size: GuestSize) -> Result<Manifest, InspectError> {
     let begin = describe_input();
     let cpu = Cpu::new(shared.config.workflow_cpu_max);
     let growth_bytes = shared.config.workflow_growth_bytes_max;
     let account = shared.config.ledger.account();
     let share = account.owner_of("");
-    let instance = instantiate(shared, memory_bytes, growth_bytes, (&begin, &account, &share), &cpu).await;
+    let instance = instantiate(shared, size, growth_bytes, (&begin, &account, &share), &cpu).await;
     let calls = Arc::clone(&instance.store.data().calls);
     let gate = MoveGate { account, admission: Arc::clone(&shared.admission), share };
     let mut drive = GuestDriver::new(Arc::clone(&calls), (cpu, gate), ask(instance, pre.clone()));

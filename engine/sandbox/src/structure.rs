@@ -8,17 +8,19 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 
+use serde::{Deserialize, Serialize};
 use wasmparser::{
     BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
     ComponentTypeRef, ElementItems, Encoding, FunctionBody, Instance, Parser, Payload, SectionLimited,
 };
 
 use crate::function_body::{self, Arities, Function};
-use crate::limits::COMPONENT_BYTES_MAX;
 use crate::limits::structure::{
-    CODE_BYTES_MAX, COMPILE_NS_MAX, COMPONENT_INSTANCES_MAX, COMPONENTS_MAX, CORE_INSTANCES_MAX, ELEMENTS_MAX,
-    ENTRIES_MAX, FUNCTIONS_MAX, MEMORIES_MAX, MODULES_MAX, NAME_BYTES_MAX, RESULTS_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    CODE_BYTES_MAX, COMPILE_NS_MAX, COMPONENT_INSTANCES_MAX, COMPONENTS_MAX, CONTEXT_BYTES_MAX, CORE_INSTANCES_MAX,
+    ELEMENTS_MAX, ENTRIES_MAX, FUNCTIONS_MAX, MEMORIES_MAX, MODULES_MAX, NAME_BYTES_MAX, RESULTS_MAX,
+    TABLE_ELEMENT_BYTES, TABLE_ELEMENTS_MAX, TABLES_MAX,
 };
+use crate::limits::{COMPONENT_BYTES_MAX, LARGE_GUEST_BYTES, STACKS_BYTES};
 
 const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// A thread is only worth it for at least this many functions.
@@ -30,11 +32,48 @@ const ENTRY_NS: u64 = 3_000;
 /// Cost of the code that lets the host, or another function, call a function.
 const THUNK_NS: u64 = 60_000;
 
+/// What a core instance takes on the host at least.
+const INSTANCE_BYTES: u64 = 1 << 10;
+/// What each function of a module takes in each of its instances: it may become a value that is passed on.
+const FUNCTION_BYTES: u64 = 32;
+/// The same for an import, which may be a function.
+const IMPORT_BYTES: u64 = 64;
+/// The same for a global, an export, and a function in a segment of elements.
+const SLOT_BYTES: u64 = 16;
+
+/// What a fresh guest takes, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GuestSize {
+    /// Its linear memory.
+    pub(crate) memory: u64,
+    /// Its tables.
+    pub(crate) tables: u64,
+    /// The contexts of its core instances.
+    pub(crate) contexts: u64,
+}
+
+impl GuestSize {
+    /// All of it, with the stacks.
+    pub(crate) const fn all(self) -> u64 {
+        self.memory.saturating_add(self.tables).saturating_add(self.fixed())
+    }
+
+    /// The part that never grows: contexts and stacks.
+    pub(crate) const fn fixed(self) -> u64 {
+        self.contexts.saturating_add(STACKS_BYTES)
+    }
+
+    /// Whether the guest gets the engine that is tuned for Python.
+    pub(crate) const fn is_large(self) -> bool {
+        self.memory >= LARGE_GUEST_BYTES
+    }
+}
+
 /// The structure of an acceptable component.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Structure {
-    /// Linear memory of a fresh instance, in bytes.
-    pub(crate) memory_bytes: u64,
+    /// What a fresh guest takes.
+    pub(crate) size: GuestSize,
     /// The names of its imports.
     pub(crate) imports: Vec<String>,
     /// The names of its exports.
@@ -117,6 +156,8 @@ struct Frame {
     memories: u64,
     memory_pages: u64,
     tables: u64,
+    table_elements: u64,
+    context_bytes: u64,
     modules: Vec<ModuleCount>,
     /// The number of parameters and results of each of its types.
     types: Arities,
@@ -132,6 +173,8 @@ struct ModuleCount {
     memories: u64,
     memory_pages: u64,
     tables: u64,
+    table_elements: u64,
+    context_bytes: u64,
 }
 
 #[derive(Default)]
@@ -195,12 +238,12 @@ impl Count {
                 within(self.code_bytes, CODE_BYTES_MAX, "bytes of code")
             }
             Payload::TypeSection(section) => self.types(section),
-            Payload::ImportSection(section) => self.entries(section.count()),
+            Payload::ImportSection(section) => self.context(section.count(), IMPORT_BYTES),
             Payload::FunctionSection(section) => self.functions(section),
-            Payload::GlobalSection(section) => self.entries(section.count()),
+            Payload::GlobalSection(section) => self.context(section.count(), SLOT_BYTES),
             Payload::ExportSection(section) => {
                 self.thunks += u64::from(section.count());
-                self.entries(section.count())
+                self.context(section.count(), SLOT_BYTES)
             }
             Payload::DataSection(section) => self.entries(section.count()),
             Payload::TagSection(section) => self.entries(section.count()),
@@ -222,7 +265,7 @@ impl Count {
     }
 
     fn functions(&mut self, section: SectionLimited<'_, u32>) -> Result<(), String> {
-        self.entries(section.count())?;
+        self.context(section.count(), FUNCTION_BYTES)?;
         let types = section.into_iter().collect::<Result<VecDeque<u32>, _>>().map_err(corrupt)?;
         self.frame().functions = types;
         Ok(())
@@ -250,6 +293,12 @@ impl Count {
         within(self.entries, ENTRIES_MAX, "types, imports, exports and segments")
     }
 
+    /// Entries that take so many bytes each in every instance of the module.
+    fn context(&mut self, count: u32, bytes: u64) -> Result<(), String> {
+        self.frame().context_bytes += u64::from(count) * bytes;
+        self.entries(count)
+    }
+
     fn enter_module(&mut self) -> Result<(), String> {
         // Code in a single component instance means a single set of guest tasks, which bounds the fibers per guest.
         if self.frames.len() > 1 {
@@ -275,9 +324,12 @@ impl Count {
             return;
         }
         let left = self.frames.pop().expect("there are at least two frames");
-        let Frame { memories, memory_pages, tables, .. } = left;
+        let Frame { memories, memory_pages, tables, table_elements, context_bytes, .. } = left;
         match left.is_module {
-            true => self.frame().modules.push(ModuleCount { memories, memory_pages, tables }),
+            true => {
+                let module = ModuleCount { memories, memory_pages, tables, table_elements, context_bytes };
+                self.frame().modules.push(module);
+            }
             false => self.frame().components.push(left.instances + 1),
         }
     }
@@ -294,12 +346,15 @@ impl Count {
                     let module = module.ok_or("the component instantiates a module that it does not contain")?;
                     self.memories += module.memories;
                     self.tables += module.tables;
-                    self.found.memory_bytes += module.memory_pages * WASM_PAGE_BYTES;
+                    self.found.size.memory += module.memory_pages * WASM_PAGE_BYTES;
+                    self.found.size.contexts += module.context_bytes + INSTANCE_BYTES;
+                    self.found.size.tables += module.table_elements * TABLE_ELEMENT_BYTES;
                 }
             }
         }
         within(self.memories, MEMORIES_MAX, "memories")?;
-        within(self.tables, TABLES_MAX, "tables")
+        within(self.tables, TABLES_MAX, "tables")?;
+        within(self.found.size.contexts, CONTEXT_BYTES_MAX, "bytes of globals, imports and functions in its instances")
     }
 
     fn component_instances(&mut self, section: SectionLimited<'_, ComponentInstance<'_>>) -> Result<(), String> {
@@ -382,8 +437,10 @@ impl Count {
 
     fn tables(&mut self, section: SectionLimited<'_, wasmparser::Table<'_>>) -> Result<(), String> {
         for table in section {
-            within(table.map_err(corrupt)?.ty.initial, TABLE_ELEMENTS_MAX, "elements in one table")?;
+            let elements = table.map_err(corrupt)?.ty.initial;
+            within(elements, TABLE_ELEMENTS_MAX, "elements in one table")?;
             self.frame().tables += 1;
+            self.frame().table_elements += elements;
         }
         within(self.frame().tables, TABLES_MAX, "tables")
     }
@@ -391,10 +448,12 @@ impl Count {
     fn elements(&mut self, section: SectionLimited<'_, wasmparser::Element<'_>>) -> Result<(), String> {
         self.entries(section.count())?;
         for element in section {
-            self.elements += match element.map_err(corrupt)?.items {
+            let count = match element.map_err(corrupt)?.items {
                 ElementItems::Functions(items) => u64::from(items.count()),
                 ElementItems::Expressions(_, items) => u64::from(items.count()),
             };
+            self.elements += count;
+            self.frame().context_bytes += count * SLOT_BYTES;
         }
         within(self.elements, ELEMENTS_MAX, "functions in tables")
     }

@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use cerebelum_worker::{TenantId, TenantMap};
+use cerebelum_worker::{TenantId, TenantMap, at_most_an_eighth};
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::Status;
@@ -45,6 +45,7 @@ const UNIT_BYTES: usize = 1 << 10;
 /// What all answers may take.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
+    bytes_max: usize,
     all: Arc<Semaphore>,
     tenants: Arc<TenantMap<Own>>,
 }
@@ -61,7 +62,8 @@ struct Own {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(ANSWER_BYTES_MAX / UNIT_BYTES)), tenants: Arc::default() }
+        let bytes_max = at_most_an_eighth(ANSWER_BYTES_MAX);
+        Self { bytes_max, all: Arc::new(Semaphore::new(bytes_max / UNIT_BYTES)), tenants: Arc::default() }
     }
 }
 
@@ -70,7 +72,7 @@ impl Budget {
     pub(crate) fn of(&self, tenant: Option<TenantId>) -> TenantBudget {
         let own = self.tenants.of(tenant, || {
             let bytes = if tenant.is_some() { TENANT_ANSWER_BYTES_MAX } else { STRANGER_ANSWER_BYTES_MAX };
-            let units = bytes / UNIT_BYTES;
+            let units = bytes.min(self.bytes_max / 4 * 3) / UNIT_BYTES;
             let bytes = Arc::new(Semaphore::new(units));
             Own { units, bytes, pages: Arc::new(Semaphore::new(TENANT_PAGES_MAX)) }
         });

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use cerebelum_worker::{Engine, TenantId, TenantMap};
+use cerebelum_worker::{Engine, TenantId, TenantMap, at_most_an_eighth};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use tonic::Status;
@@ -17,7 +17,8 @@ use crate::access::Access;
 use crate::convert::refusal;
 
 /// The bytes of requests that may be in memory until these requests are answered. One tenant may have as many of them as
-/// are still free: half if it is alone, then half of the rest, so that no number of tenants takes the last of them.
+/// are still free: half if it is alone, then half of the rest, so that no number of tenants takes the last of them. They are
+/// an eighth of the memory that the process may have if that is less.
 const REQUEST_BYTES_MAX: usize = 256 << 20;
 /// The bytes of the requests of all clients without a token, whose forms are small.
 const STRANGER_REQUEST_BYTES_MAX: usize = 16 << 20;
@@ -39,10 +40,17 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const PACE_BYTES: usize = 256 << 10;
 
 /// Bytes of requests that are not answered yet: of all clients together, of each tenant, and of those without a token.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Intake {
+    bytes_max: usize,
     all: Arc<AtomicUsize>,
     tenants: Arc<TenantMap<AtomicUsize>>,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self { bytes_max: at_most_an_eighth(REQUEST_BYTES_MAX), all: Arc::default(), tenants: Arc::default() }
+    }
 }
 
 impl Intake {
@@ -50,12 +58,15 @@ impl Intake {
     fn begin(&self, tenant: Option<TenantId>, own_max: usize) -> Taken {
         let (is_caller, free) = (tenant.is_some(), if tenant.is_some() { FREE_BYTES } else { STRANGER_FREE_BYTES });
         let (all, tenant) = (self.all.clone(), self.tenants.of(tenant, AtomicUsize::default));
-        Taken { all, tenant, is_caller, free: AtomicUsize::new(free), own: AtomicUsize::new(0), own_max }
+        let (free, own, bytes_max) = (AtomicUsize::new(free), AtomicUsize::new(0), self.bytes_max);
+        Taken { bytes_max, all, tenant, is_caller, free, own, own_max }
     }
 }
 
 /// The share of one request.
 struct Taken {
+    /// The most that all requests may take.
+    bytes_max: usize,
     all: Arc<AtomicUsize>,
     /// Of its tenant, or of all clients without a token.
     tenant: Arc<AtomicUsize>,
@@ -80,8 +91,8 @@ impl Taken {
         let tenant = self.tenant.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let all = self.all.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let fits = match self.is_caller {
-            true => tenant <= REQUEST_BYTES_MAX.saturating_sub(all),
-            false => tenant <= STRANGER_REQUEST_BYTES_MAX && all <= REQUEST_BYTES_MAX,
+            true => tenant <= self.bytes_max.saturating_sub(all),
+            false => tenant <= STRANGER_REQUEST_BYTES_MAX && all <= self.bytes_max,
         };
         if fits {
             return Ok(());

@@ -10,16 +10,26 @@ const RETRIES_MAX: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
+/// The longest time for retries of an operation that its caller repeats.
+const BRIEF_RETRIES_MAX: Duration = Duration::from_millis(500);
+
 /// The pauses between the attempts of one operation, and the time at which it gives up.
 pub(crate) struct Backoff {
-    until: Instant,
+    began: Instant,
+    patience: Duration,
     pause: Duration,
     unknown: bool,
 }
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { until: Instant::now() + RETRIES_MAX, pause: FIRST_PAUSE, unknown: false }
+        Self { began: Instant::now(), patience: RETRIES_MAX, pause: FIRST_PAUSE, unknown: false }
+    }
+
+    /// The same for an operation that its caller repeats. It gives up soon, unless the answer to a COMMIT was lost: only
+    /// the operation itself can find out what became of it.
+    pub(crate) fn brief() -> Self {
+        Self { patience: BRIEF_RETRIES_MAX, ..Self::new() }
     }
 
     /// Waits before the next attempt.
@@ -30,13 +40,13 @@ impl Backoff {
     pub(crate) async fn wait(&mut self, fault: DbError) -> Result<(), DbError> {
         let passing = match &fault {
             DbError::Store(StoreError::Unknown(_)) => {
-                self.unknown = true;
+                (self.unknown, self.patience) = (true, RETRIES_MAX);
                 true
             }
             DbError::Store(_) => false,
             DbError::Database(error) => error_class(error) == ErrorClass::Transient,
         };
-        if !passing || Instant::now() + self.pause > self.until {
+        if !passing || self.began.elapsed() + self.pause > self.patience {
             return Err(match StoreError::from(fault) {
                 StoreError::Unavailable(cause) if self.unknown => StoreError::Unknown(cause).into(),
                 other => other.into(),

@@ -64,6 +64,7 @@ impl From<NotWritten> for ActivationError {
     fn from(error: NotWritten) -> Self {
         match error {
             NotWritten::Rejected(cause) => Self::Rejected(cause),
+            NotWritten::Unavailable(cause) => Self::Unavailable(cause),
             NotWritten::Refused(AppendError::Moved | AppendError::AlreadyAnswered) => Self::Conflict,
             NotWritten::Refused(AppendError::TooEarly) => {
                 Self::Unavailable("the database's clock is behind this node's".to_owned())

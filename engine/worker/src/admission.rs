@@ -130,7 +130,6 @@ pub(crate) async fn start(
     let runtime = &node.runtime;
     let began = runtime.poll_clock();
     let admitted = |started: Result<_, _>| {
-        node.guests_admitted.fetch_add(1, Ordering::Relaxed);
         began.inspect(|began| node.metrics.guests.start.observe(began.elapsed().as_secs_f64()));
         started.map(|guest| Admitted { guest, since_ms: runtime.boot_ms() })
     };
@@ -140,19 +139,19 @@ pub(crate) async fn start(
         return admitted(started);
     }
     let _waits = Waits::new(waiting);
-    let mut backoff = EvictionBackoff::new(is_step, program.steps_admitted(), node.idle_guests.latest());
+    let mut backoff = EvictionBackoff::new(is_step, program.admitted(false), node.idle_guests.latest());
     let mut timed = None;
     loop {
         if let Some(started) = runtime.within(backoff.wait, &mut start).await {
             return admitted(started);
         }
-        // Timed anew whenever another guest has got a place: this one waits for its turn then, perhaps behind thousands of
-        // its own tenant.
-        let so_far = node.guests_admitted.load(Ordering::Relaxed);
+        // Timed anew whenever another guest of its line has got a place: this one waits for its turn then, perhaps behind
+        // thousands of its own tenant.
+        let so_far = program.admitted(!is_step);
         if timed.as_ref().is_none_or(|(before, _)| *before != so_far) {
             timed = Some((so_far, node.liveness.waits("a guest for a place")));
         }
-        let (wanted, up_to) = backoff.ask(program.steps_admitted());
+        let (wanted, up_to) = backoff.ask(program.admitted(false));
         if let Some(up_to) = up_to {
             node.idle_guests.evict(wanted, backoff.request(), up_to);
         }

@@ -1,5 +1,5 @@
-//! Writes groups of batches. It retries while the database does not answer, and isolates a batch that the database
-//! rejects.
+//! Writes groups of batches. It retries while the database takes nothing, and isolates a batch that the database rejects,
+//! or does not take now although it takes others.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,6 +29,16 @@ pub(crate) enum NotWritten {
     Refused(AppendError),
     /// The database rejects it, even by itself.
     Rejected(String),
+    /// The database takes others, and does not take this one now.
+    Unavailable(String),
+}
+
+/// Why a group was not written as it is. Nothing of it happened.
+enum GroupError {
+    /// Another attempt may never succeed.
+    Rejected(String),
+    /// Another attempt may succeed, and the database takes other writes meanwhile.
+    Unavailable(String),
 }
 
 /// The result when another node has the claim.
@@ -49,13 +59,21 @@ pub(crate) struct Appender {
 }
 
 /// Batches with their indexes in the submitted group.
-type Group = (Vec<usize>, Vec<Batch>);
+#[derive(Default)]
+struct Group {
+    places: Vec<usize>,
+    batches: Vec<Batch>,
+    /// It was split from a group that the database did not take while it took others.
+    is_stuck: bool,
+}
 
-/// Splits a group in two. The second half comes first, because the last group is written next.
-fn halves(mut places: Vec<usize>, mut batches: Vec<Batch>) -> [Group; 2] {
-    let half = batches.len() / 2;
-    let second = (places.split_off(half), batches.split_off(half));
-    [second, (places, batches)]
+impl Group {
+    /// Splits it in two. The second half comes first, because the last group is written next.
+    fn halves(mut self, is_stuck: bool) -> [Self; 2] {
+        let half = self.batches.len() / 2;
+        let second = Self { places: self.places.split_off(half), batches: self.batches.split_off(half), is_stuck };
+        [second, Self { is_stuck, ..self }]
+    }
 }
 
 impl Appender {
@@ -77,32 +95,39 @@ impl Appender {
         }
     }
 
-    /// Writes a group. A group that the database rejects is split until the rejected batch is isolated; the others are
-    /// written. Returns the result of each batch, in order.
+    /// How many executions there are whose last batch the database did not take.
+    pub(crate) fn suspects(&self) -> usize {
+        self.suspects.lock().len()
+    }
+
+    /// Writes a group. A group that the database does not take is split until the batch is isolated for which that is so;
+    /// the others are written. Returns the result of each batch, in order.
     pub(crate) async fn append(self: Arc<Self>, batches: Vec<Batch>) -> Vec<Appended> {
         let mut answers = vec![Err(CLAIM_LOST); batches.len()];
         crate::fail::point("batch-asked");
         let mut groups = self.groups(batches);
-        while let Some((places, batches)) = groups.pop() {
-            match self.write(&batches).await {
+        while let Some(group) = groups.pop() {
+            let (error, is_stuck) = match self.write(&group).await {
                 Ok(written) => {
-                    self.absolve(&batches);
-                    for (place, answer) in places.into_iter().zip(written) {
+                    self.absolve(&group.batches);
+                    for (place, answer) in group.places.into_iter().zip(written) {
                         answers[place] = answer.map_err(NotWritten::Refused);
                     }
+                    continue;
                 }
-                Err(cause) if batches.len() == 1 => {
-                    self.suspects.lock().insert(batches[0].key.clone());
-                    answers[places[0]] = Err(NotWritten::Rejected(cause));
-                }
-                Err(cause) => {
-                    let count = batches.len();
-                    self.warnings.line(&*self.runtime, |more| {
-                        tracing::warn!(cause, count, more, "the database did not take a group of batches: it is split");
-                    });
-                    groups.extend(halves(places, batches));
-                }
+                Err(GroupError::Rejected(cause)) => (NotWritten::Rejected(cause), group.is_stuck),
+                Err(GroupError::Unavailable(cause)) => (NotWritten::Unavailable(cause), true),
+            };
+            if let [batch] = &*group.batches {
+                self.suspects.lock().insert(batch.key.clone());
+                answers[group.places[0]] = Err(error);
+                continue;
             }
+            let count = group.batches.len();
+            self.warnings.line(&*self.runtime, |more| {
+                tracing::warn!(?error, count, more, "the database did not take a group of batches: it is split");
+            });
+            groups.extend(group.halves(is_stuck));
         }
         answers
     }
@@ -111,18 +136,18 @@ impl Appender {
     fn groups(&self, batches: Vec<Batch>) -> Vec<Group> {
         let suspects = self.suspects.lock();
         if suspects.is_empty() {
-            return vec![((0..batches.len()).collect(), batches)];
+            return vec![Group { places: (0..batches.len()).collect(), batches, is_stuck: false }];
         }
         let (mut alone, mut together) = (Vec::new(), Group::default());
         for (place, batch) in batches.into_iter().enumerate() {
             if suspects.contains(&batch.key) {
-                alone.push((vec![place], vec![batch]));
+                alone.push(Group { places: vec![place], batches: vec![batch], is_stuck: true });
             } else {
-                together.0.push(place);
-                together.1.push(batch);
+                together.places.push(place);
+                together.batches.push(batch);
             }
         }
-        alone.extend(Some(together).filter(|(places, _)| !places.is_empty()));
+        alone.extend(Some(together).filter(|group| !group.places.is_empty()));
         alone
     }
 
@@ -133,11 +158,15 @@ impl Appender {
         }
     }
 
-    /// Writes a group. Retries with the same id as long as the lease holds and the database does not answer.
+    /// Writes a group. Retries with the same id as long as the lease holds and the database takes nothing.
     ///
     /// # Errors
-    /// The cause, when the database rejects the group: nothing happened, and another attempt may never succeed.
-    async fn write(&self, batches: &[Batch]) -> Result<Vec<Result<InboxCursor, AppendError>>, String> {
+    /// When the database does not take the group, and may take a part of it: nothing happened.
+    async fn write(&self, group: &Group) -> Result<Vec<Result<InboxCursor, AppendError>>, GroupError> {
+        let batches = &group.batches;
+        // How often the lease was renewed when the group was not taken for the first time. A further renewal shows that
+        // the database takes writes.
+        let mut renewed = None;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let count = batches.len();
         let ends = |batch: &Batch| batch.head.state != State::Open;
@@ -167,18 +196,25 @@ impl Appender {
                 Err(StoreError::Rejected(cause) | StoreError::Corrupt(cause))
                     if !planted("rejected-is-tried-again") =>
                 {
-                    return Err(cause);
+                    return Err(GroupError::Rejected(cause));
                 }
                 Err(StoreError::Unavailable(cause) | StoreError::Rejected(cause))
                     if self.lease.incarnation().is_some() =>
                 {
+                    let renewals = self.lease.renewals();
+                    let is_stuck = group.is_stuck || renewals > *renewed.get_or_insert(renewals);
+                    if is_stuck && !planted("rejected-is-tried-again") {
+                        return Err(GroupError::Unavailable(cause));
+                    }
                     self.warnings.line(&*self.runtime, |more| {
                         tracing::warn!(cause, more, "the database takes no writes: trying again");
                     });
                     self.runtime.sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a group of batches could not be written");
+                    self.warnings.line(&*self.runtime, |more| {
+                        tracing::error!(%error, more, "a group of batches could not be written");
+                    });
                     self.lease.lose_if_unknown(&error);
                     return Ok(vec![Err(AppendError::ClaimLost); count]);
                 }

@@ -34,8 +34,28 @@ struct OwnErrors {
     is_hopeless: bool,
     count: u32,
     since_ms: u64,
-    /// The number of successful writes to the database when these errors began.
-    writes: u64,
+    /// What was written to the database by then.
+    writes: Writes,
+}
+
+/// How much a node has written to the database.
+struct Writes {
+    /// Events of executions.
+    events: u64,
+    renewals: u64,
+}
+
+impl Writes {
+    fn of(node: &Node) -> Self {
+        Self { events: node.metrics.writes.events.get(), renewals: node.lease.renewals() }
+    }
+
+    /// Whether the database has taken what others wrote since then. A renewal of the lease shows that only if this is the
+    /// one execution that has trouble: a database that takes no events may still take renewals.
+    fn are_behind_others(&self, node: &Node) -> bool {
+        let now = Self::of(node);
+        now.events > self.events || now.renewals > self.renewals && node.appender.suspects() <= 1
+    }
 }
 
 impl Attempts {
@@ -54,7 +74,7 @@ impl Attempts {
             }
             ActivationError::Panic(cause) => format!("the engine made a mistake: {cause}"),
         };
-        let (since_ms, writes) = (node.clock.boot_ms(), writes(node));
+        let (since_ms, writes) = (node.clock.boot_ms(), Writes::of(node));
         let begins = || OwnErrors { cause: String::new(), is_hopeless: false, count: 0, since_ms, writes };
         let own = self.own.get_or_insert_with(begins);
         own.is_hopeless = is_hopeless;
@@ -70,7 +90,7 @@ impl Attempts {
         }
         let own = self.own.as_ref()?;
         let has_lasted = Duration::from_millis(node.clock.boot_ms() - own.since_ms) >= node.config.lease * LEASES;
-        let others_are_written = writes(node) > own.writes;
+        let others_are_written = own.writes.are_behind_others(node);
         let is_tried_enough = own.count >= ATTEMPTS_MAX && has_lasted && others_are_written;
         (own.is_hopeless || is_tried_enough).then(|| format!("engine-error: {}", own.cause))
     }
@@ -92,11 +112,6 @@ impl Attempts {
 fn pause_after(attempts: u32, chance: f64) -> Duration {
     let doubled = PAUSE_MIN.saturating_mul(1 << attempts.min(16)).min(PAUSE_MAX).saturating_sub(PAUSE_MIN);
     doubled.mul_f64(0.5 + chance / 2.0)
-}
-
-/// The number of successful writes of this node to the database.
-fn writes(node: &Node) -> u64 {
-    node.metrics.writes.commits.get() + node.lease.renewals()
 }
 
 #[cfg(test)]

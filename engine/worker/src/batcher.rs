@@ -122,25 +122,13 @@ impl<T: Request, R: Send + 'static> Batcher<T, R> {
         let (submitted, mut incoming) = mpsc::unbounded_channel::<(T, Reply<R>)>();
         let watched = liveness.clone();
         liveness.runtime().spawn(Box::pin(async move {
-            let (mut gathered, mut new) = (Gathered { tenants: BTreeMap::new() }, Vec::new());
-            while incoming.recv_many(&mut new, usize::MAX >> 1).await > 0 {
-                gathered.add(watched.runtime().boot_ms(), new.drain(..));
-                while !gathered.is_empty() {
-                    // One group: under constant load there are always some that wait.
-                    let _waiting = watched.waits("a group for the database");
-                    let (requests, replies) = gathered.group();
-                    let written = AssertUnwindSafe(async { write(requests).await }).catch_unwind().await;
-                    // A panic must not end all writing. The callers of this group get no answer and check again.
-                    let answers = written.unwrap_or_default();
-                    for (reply, answer) in replies.into_iter().zip(answers) {
-                        // A caller that no longer waits does not need the answer.
-                        let _ = reply.send(answer);
-                    }
-                    // What was submitted meanwhile takes part in the next group.
-                    let there = std::iter::from_fn(|| incoming.try_recv().ok());
-                    gathered.add(watched.runtime().boot_ms(), there);
-                }
-            }
+            let mut gathered = Gathered { tenants: BTreeMap::new() };
+            // A panic must not end all writing. The callers whose requests are lost with it get no answer and check again.
+            while AssertUnwindSafe(keep_writing(&watched, &mut incoming, &mut gathered, &mut write))
+                .catch_unwind()
+                .await
+                .is_err()
+            {}
         }));
         Self { submitted }
     }
@@ -153,6 +141,28 @@ impl<T: Request, R: Send + 'static> Batcher<T, R> {
         async move {
             sent.ok()?;
             answer.await.ok()
+        }
+    }
+}
+
+/// Writes groups until no request can come any more.
+async fn keep_writing<T: Request, R, F: Future<Output = Vec<R>>>(
+    watched: &Arc<Liveness>,
+    incoming: &mut mpsc::UnboundedReceiver<(T, Reply<R>)>,
+    gathered: &mut Gathered<T, R>,
+    write: &mut impl FnMut(Vec<T>) -> F,
+) {
+    let mut new = Vec::new();
+    while !gathered.is_empty() || incoming.recv_many(&mut new, usize::MAX >> 1).await > 0 {
+        // What was submitted while the last group was written takes part in this one.
+        new.extend(std::iter::from_fn(|| incoming.try_recv().ok()));
+        gathered.add(watched.runtime().boot_ms(), new.drain(..));
+        // One group: under constant load there are always some that wait.
+        let _waiting = watched.waits("a group for the database");
+        let (requests, replies) = gathered.group();
+        for (reply, answer) in replies.into_iter().zip(write(requests).await) {
+            // A caller that no longer waits does not need the answer.
+            let _ = reply.send(answer);
         }
     }
 }

@@ -87,7 +87,7 @@ impl Scheduler {
         let claimed = match self.node.store.claim(incarnation, filter).await {
             Ok(claimed) => claimed,
             Err(error) => {
-                tracing::warn!(%error, "cannot claim");
+                self.warnings.line(&*self.node.runtime, |more| tracing::warn!(%error, more, "cannot claim"));
                 self.node.lease.lose_if_unknown(&error);
                 return None;
             }

@@ -6,6 +6,8 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cerebelum_sandbox::memory_to_share;
+
 use crate::fetch::is_host;
 use crate::traces::TraceSettings;
 use crate::vault::SecretsKey;
@@ -95,9 +97,9 @@ impl Config {
             activations_max: 10_000,
             guests_moving_max: std::thread::available_parallelism().map_or(1, NonZero::get) * 4,
             // The other half of the guests' memory is for guests that move.
-            warm_bytes_max: cerebelum_sandbox::memory_bytes() / 4,
-            memory_bytes_max: cerebelum_sandbox::memory_bytes() / 2,
-            host_bytes_max: cerebelum_sandbox::memory_bytes() / 8,
+            warm_bytes_max: memory_to_share() / 4,
+            memory_bytes_max: memory_to_share() / 2,
+            host_bytes_max: memory_to_share() / 8,
             compile_box: None,
             lease: Duration::from_secs(10),
             backstop: Duration::from_secs(2),

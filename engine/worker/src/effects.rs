@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::egress_log::{RequestLine, Sender};
 use crate::env::{AnswerPermit, HostHeaders};
-use crate::fetch::{EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
+use crate::fetch::{EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory, OPEN_REQUEST_BYTES, Taken, TenantMemory};
 use crate::grants::Grants;
 use crate::metrics::InFlight;
 use crate::node::Node;
@@ -106,8 +106,8 @@ pub(crate) struct Arrived {
 
 /// The resources that an answer holds until it is durable. From then on its memory counts for the execution.
 pub(crate) struct AnswerHold {
-    /// The memory of the answer.
-    _permit: AnswerPermit,
+    /// The memory of the answer, and what each request takes.
+    _memory: (AnswerPermit, Taken),
     /// A graceful stop waits for it.
     _exchange: Exchange,
 }
@@ -144,12 +144,15 @@ pub(crate) struct Doorway {
     pub(crate) barrier: Arc<Barrier>,
     turns: Arc<Semaphore>,
     memory: ExecutionMemory,
+    /// Of the requests of its tenant that are outside.
+    open: Arc<TenantMemory>,
 }
 
 impl Doorway {
     pub(crate) fn new(node: &Node, tenant: TenantId) -> Self {
         let turns = Arc::new(Semaphore::new(REQUESTS_OUTSIDE_MAX));
-        Self { barrier: Arc::default(), turns, memory: node.answers.share(tenant, EXECUTION_ANSWER_BYTES_MAX) }
+        let memory = node.answers.share(tenant, EXECUTION_ANSWER_BYTES_MAX);
+        Self { barrier: Arc::default(), turns, memory, open: node.open_requests.of(tenant) }
     }
 }
 
@@ -230,12 +233,13 @@ pub(crate) async fn leave(
     departure: Arc<Departure>,
     effect: Effect,
 ) -> Option<Arrived> {
-    let Doorway { barrier, turns, memory } = doorway;
+    let Doorway { barrier, turns, memory, open } = doorway;
     if !planted("effect-before-barrier") {
         barrier.opens(lsn).await;
     }
     departure.is_caused();
     let turn = turns.acquire_owned().await.ok()?;
+    let taken = open.take(OPEN_REQUEST_BYTES).await;
     // A late renewal may still come. When the lease ends, this activation ends as well.
     let may_leave = || {
         let is_stopping = node.stopping.load(Ordering::Acquire);
@@ -270,6 +274,6 @@ pub(crate) async fn leave(
     Some(Arrived {
         result,
         took: took.unwrap_or_default(),
-        held: Some(AnswerHold { _permit: permit, _exchange: exchange }),
+        held: Some(AnswerHold { _memory: (permit, taken), _exchange: exchange }),
     })
 }

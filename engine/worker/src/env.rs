@@ -86,8 +86,8 @@ pub trait Program: Send + Sync {
     /// Creates a guest, waiting until there is a slot and memory for it. Its requests in a turn are held on its
     /// execution's account.
     fn start(&self, begin: GuestInput, account: Arc<Account>) -> BoxFuture<'_, Result<Box<dyn Guest>, HostError>>;
-    /// How many steps were ever admitted from the line that this component's steps wait in.
-    fn steps_admitted(&self) -> u64;
+    /// How many workflows, or steps, were ever admitted from the line that this component's guests wait in.
+    fn admitted(&self, is_workflow: bool) -> u64;
 }
 
 /// One guest, from its start to its end. Dropping it at any time hibernates it.
@@ -260,8 +260,8 @@ impl Program for cerebelum_sandbox::Program {
         async move { Ok(Box::new(Self::start(self, begin, account).await?) as Box<dyn Guest>) }.boxed()
     }
 
-    fn steps_admitted(&self) -> u64 {
-        Self::steps_admitted(self)
+    fn admitted(&self, is_workflow: bool) -> u64 {
+        Self::admitted(self, is_workflow)
     }
 }
 

@@ -27,7 +27,10 @@ use crate::Config;
 use crate::env::{HostHeaders, HttpClient};
 use crate::grants::Grants;
 use answer_memory::AnswerPermit;
-pub(crate) use answer_memory::{AnswerMemory, ENGINE_ANSWER_BYTES_MAX, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory};
+pub(crate) use answer_memory::{
+    AnswerMemory, ENGINE_ANSWER_BYTES_MAX, EXECUTION_ANSWER_BYTES_MAX, ExecutionMemory, OPEN_REQUEST_BYTES, Taken,
+    TenantMemory,
+};
 use outlets::Outlets;
 use permits::NotGranted;
 pub(crate) use permits::{covers, is_host};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use cerebelum_sandbox::Ledger;
+use cerebelum_sandbox::{Ledger, at_most_an_eighth};
 use cerebelum_store::{Batch, ExecutionKey, Existing, Store, StoreError, TenantId};
 use futures::FutureExt;
 use tokio::sync::Notify;
@@ -56,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) lease: Arc<LeaseKeeper>,
     /// Each batch comes with its permit from [`Transit`], which is released when the database has answered.
     pub(crate) appends: Batcher<(Batch, TransitPermit), Appended>,
+    /// Writes the batches.
+    pub(crate) appender: Arc<Appender>,
     /// Looks up whether executions that clients want to start exist already.
     pub(crate) begun: Batcher<ExecutionKey, Result<Option<Existing>, StoreError>>,
     pub(crate) transit: Transit,
@@ -69,12 +71,12 @@ pub(crate) struct Node {
     pub(crate) idle_guests: Arc<IdleGuests>,
     /// Where guests compute for long.
     pub(crate) computing: Arc<Computing>,
-    /// How many guests have got a place so far.
-    pub(crate) guests_admitted: AtomicU64,
     /// Sends the requests of steps, and nothing else does: see [`crate::effects::leave`].
     pub(crate) web: Arc<dyn HttpClient>,
     /// Memory for incoming answers.
     pub(crate) answers: AnswerMemory,
+    /// Memory for requests that are outside.
+    pub(crate) open_requests: AnswerMemory,
     /// Requests that are outside, until their answers are durable.
     pub(crate) exchanges: Arc<Exchanges>,
     pub(crate) stopping: AtomicBool,
@@ -102,9 +104,10 @@ impl Node {
         let (watchers, wake) = (Watchers::default(), Arc::new(Wake::new()));
         let (liveness, shares) = (Liveness::new(runtime.clone()), FairShares::new());
         let appender = Arc::new(Appender::new(&store, &lease, &runtime, (&metrics, &watchers)));
+        let writes = appender.clone();
         let appends = Batcher::new(&liveness, move |sent: Vec<_>| {
             let (batches, on_the_way): (Vec<Batch>, Vec<TransitPermit>) = sent.into_iter().unzip();
-            let written = appender.clone().append(batches);
+            let written = writes.clone().append(batches);
             written.inspect(move |_| drop(on_the_way))
         });
         let found = store.clone();
@@ -118,9 +121,9 @@ impl Node {
             isolation: IsolationGate::default(),
             idle_guests: IdleGuests::new(config.warm_bytes_max),
             computing: Arc::new(Computing::new(runtime.clone(), shares.clone())),
-            guests_admitted: AtomicU64::default(),
             web,
-            answers: AnswerMemory::new(ENGINE_ANSWER_BYTES_MAX),
+            answers: AnswerMemory::new(at_most_an_eighth(ENGINE_ANSWER_BYTES_MAX)),
+            open_requests: AnswerMemory::of_requests(),
             exchanges: Arc::default(),
             stopping: AtomicBool::new(false),
             config,
@@ -131,6 +134,7 @@ impl Node {
             clock,
             lease,
             appends,
+            appender,
             lines: ExecutionLines::default(),
             begun,
             ledger,

@@ -33,7 +33,7 @@ pub(crate) struct Scheduler {
     /// Turns of executions that run ahead of their own start.
     unstored: TenantTurns,
     /// Limits the log lines about the engine's own errors with executions.
-    warnings: Throttle,
+    pub(crate) warnings: Throttle,
 }
 
 /// An execution in memory, as others see it.
@@ -330,7 +330,9 @@ impl Scheduler {
             self.node.metrics.executions.parked(&reason);
         }
         parked.unwrap_or_else(|error| {
-            tracing::warn!(%error, execution = %stay.key, "cannot park it yet");
+            self.warnings.line(&*self.node.runtime, |more| {
+                tracing::warn!(%error, execution = %stay.key, more, "cannot park it yet");
+            });
             false
         })
     }

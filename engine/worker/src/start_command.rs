@@ -125,6 +125,7 @@ impl Node {
                 }
                 Err(CLAIM_LOST) => {}
                 Err(NotWritten::Rejected(cause)) => return Err(StoreError::Rejected(cause).into()),
+                Err(NotWritten::Unavailable(cause)) => return Err(StoreError::Unavailable(cause).into()),
                 Err(NotWritten::Refused(_)) => {
                     let id = &new.head.key.id;
                     return Err(ApiError::Unavailable(format!(

@@ -83,6 +83,35 @@ fn l22_what_the_database_never_takes_is_parked_alone(database: Database) {
     }
 }
 
+/// The SQL states of what passes: transactions that were rolled back in favour of others, a lock that was not granted, too
+/// many connections, a full disk, an error of the operating system.
+const PASSING: [&str; 5] = ["40001", "55P03", "53300", "53100", "58030"];
+
+/// A server that does not take the batches of some executions now takes those of others, and these once it can.
+#[test]
+fn l22_what_the_database_does_not_take_now_keeps_no_other_one_waiting() {
+    let engine = Engine::start_with(Database::Postgres, &[("LEASE", "3s")]);
+    engine.upload("test-guests");
+    let mut others = Pace::of(|| go_on(&engine));
+    refuse(&engine, Database::Postgres);
+    let held: Vec<String> = PASSING.iter().map(|state| format!("poison-{state}")).collect();
+    for id in &held {
+        engine.ok(&["start", "sleeper", "--input", "300", "--id", id]);
+    }
+    let since = std::time::Instant::now();
+    while since.elapsed() < Duration::from_secs(20) {
+        others.again(|| go_on(&engine));
+    }
+    assert_eq!(http_get(&format!("{}/healthz", engine.url())), "ready\n");
+    assert!(held.iter().all(|id| !["parked", "completed"].contains(&&*engine.status(id)["status"].to_string())));
+    sql(&engine, "drop trigger refuse on history");
+    for id in &held {
+        assert_eq!(engine.wait_for_end(id)["output"], json!("awake"), "a person has nothing to do");
+    }
+    // While the first of them was looked for, others waited: less than two leases.
+    others.assert_kept();
+}
+
 /// The rule is broken by what batches share: the numbers of the workflows that they begin.
 fn l22_what_breaks_a_rule_of_the_database_is_parked_alone(database: Database) {
     let engine = Engine::start_with(database, &[("LEASE", "3s")]);

@@ -100,8 +100,8 @@ impl Program for TrickyProgram {
         self.program.start(begin, account)
     }
 
-    fn steps_admitted(&self) -> u64 {
-        self.program.steps_admitted()
+    fn admitted(&self, is_workflow: bool) -> u64 {
+        self.program.admitted(is_workflow)
     }
 }
 

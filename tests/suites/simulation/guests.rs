@@ -101,7 +101,8 @@ struct Home {
     /// Places for guests, and the share of them that workflows may have, as in the sandbox.
     places: Arc<Semaphore>,
     workflows: Arc<Semaphore>,
-    steps_admitted: Arc<AtomicU64>,
+    /// How many steps and workflows have got a place so far.
+    admitted: Arc<[AtomicU64; 2]>,
 }
 
 impl Shelf {
@@ -114,7 +115,7 @@ impl Shelf {
             library: world.library.clone(),
             places: places(guests_max),
             workflows: places(guests_max - guests_max / 4),
-            steps_admitted: Arc::default(),
+            admitted: Arc::default(),
         };
         Self { node, loaded: Mutex::default() }
     }
@@ -185,16 +186,14 @@ impl Program for Loaded {
             let mended = library.mended.lock().expect("nobody panics here").contains(begin.execution.as_str());
             let stay = Stay { attempt: begin.attempt, round: library.round(&begin), mended };
             let guest = test_programs::Guest::begin(self.program.clone(), begin, stay);
-            if !is_workflow {
-                self.home.steps_admitted.fetch_add(1, Ordering::Relaxed);
-            }
+            self.home.admitted[usize::from(is_workflow)].fetch_add(1, Ordering::Relaxed);
             Ok(Box::new(NativeGuest { home: self.home.clone(), guest, _place: place }) as Box<dyn Guest>)
         }
         .boxed()
     }
 
-    fn steps_admitted(&self) -> u64 {
-        self.home.steps_admitted.load(Ordering::Relaxed)
+    fn admitted(&self, is_workflow: bool) -> u64 {
+        self.home.admitted[usize::from(is_workflow)].load(Ordering::Relaxed)
     }
 }
 

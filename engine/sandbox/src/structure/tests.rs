@@ -160,7 +160,7 @@ fn no_shape_within_the_limits_of_a_function_takes_long_to_compile() {
         // All work runs on one thread, so that its CPU time covers all of it.
         let took = one.install(|| {
             let began = thread_cpu();
-            let compiled = Component::from_binary(&engines.for_memory(0).engine, &bytes);
+            let compiled = Component::from_binary(&engines.of(GuestSize::default()).engine, &bytes);
             (thread_cpu() - began, compiled.map(drop).map_err(|error| format!("{error:#}")))
         });
         let ratio = took.0.as_secs_f64() / estimated.as_secs_f64();
@@ -189,4 +189,28 @@ fn what_would_take_too_long_is_refused_by_its_total() {
     assert!(examine(&component(&small.repeat(1_000))).is_ok());
     let refused = examine(&component(&format!("(func (result {}) unreachable)", "i32 ".repeat(17))));
     assert!(refused.expect_err("too many").contains("more than 16 results of one function"));
+}
+
+#[test]
+fn what_all_instances_take_beside_their_memory_is_counted_and_bounded() {
+    let many = |instances: usize, module: &str| {
+        let instances = "(core instance (instantiate $m)) ".repeat(instances);
+        let text = format!("(component (core module $m {module}) {instances})");
+        examine(&wat::parse_str(text).unwrap())
+    };
+    let globals = "(global i64 (i64.const 1)) ".repeat(60_000);
+    let size = many(4, &globals).unwrap().size;
+    assert!((3_840_000..4_000_000).contains(&size.contexts), "{size:?}");
+    for (instances, module) in [
+        (5, globals.clone()),
+        (255, "(global i64 (i64.const 1)) ".repeat(2_000)),
+        (255, "(func) ".repeat(1_000)),
+        (100, format!("(func $f) (elem func {})", "$f ".repeat(20_000))),
+    ] {
+        let refused = many(instances, &module).unwrap_err();
+        assert!(refused.contains("bytes of globals, imports and functions"), "{instances} of {module:.60}: {refused}");
+    }
+    let tables = many(2, "(table 20000 funcref) (table 10 funcref)").unwrap().size;
+    assert_eq!(tables.tables, 2 * 20_010 * TABLE_ELEMENT_BYTES);
+    assert_eq!(tables.all(), tables.tables + tables.contexts + STACKS_BYTES);
 }

@@ -110,7 +110,7 @@ impl Appender<'_> {
         id: u64,
         batches: &[Batch],
     ) -> Result<(Answers, PostCommit), DbError> {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::brief();
         loop {
             *recent = None;
             match self.try_append_each(recent, id, batches).await {

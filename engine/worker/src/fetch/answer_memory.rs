@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use cerebelum_sandbox::memory_bytes;
 use cerebelum_store::TenantId;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Queue, Notify, OwnedSemaphorePermit, Semaphore};
@@ -13,8 +14,16 @@ pub(crate) const EXECUTION_ANSWER_BYTES_MAX: usize = 32 << 20;
 /// The limit for all executions of an engine together. One tenant may have as many of them as are still free: half if it
 /// is alone, then half of the rest. In addition each tenant may always complete one answer.
 pub(crate) const ENGINE_ANSWER_BYTES_MAX: usize = 128 << 20;
-/// The beginning of an answer that is not counted: small answers arrive whatever the others hold.
+/// The beginning of an answer that is not counted: small answers arrive whatever the others hold. It is part of
+/// [`OPEN_REQUEST_BYTES`].
 const FREE_ANSWER_BYTES: usize = 16 << 10;
+/// What a request takes from the moment it leaves until its answer is durable: the beginning of the answer, and the buffers
+/// of its connection.
+pub(crate) const OPEN_REQUEST_BYTES: usize = 32 << 10;
+/// The same of all requests of an engine. One tenant may have as many of them as are still free.
+const OPEN_REQUESTS_BYTES_MAX: usize = 256 << 20;
+/// In memory of less than this many times as much, they have one part of that many.
+const OPEN_REQUESTS_PART: u64 = 32;
 
 /// An engine's memory for answers.
 #[derive(Debug, Clone)]
@@ -32,7 +41,7 @@ struct EngineMemory {
 
 /// The part of an engine's memory that one tenant has.
 #[derive(Debug)]
-struct TenantMemory {
+pub(crate) struct TenantMemory {
     engine: Arc<EngineMemory>,
     /// The bytes of this tenant. They change only while `engine.taken` is locked.
     taken: AtomicUsize,
@@ -44,6 +53,12 @@ struct TenantMemory {
 }
 
 impl AnswerMemory {
+    /// Memory for requests that are outside.
+    pub(crate) fn of_requests() -> Self {
+        let part = usize::try_from(memory_bytes() / OPEN_REQUESTS_PART).unwrap_or(usize::MAX);
+        Self::new(OPEN_REQUESTS_BYTES_MAX.min(part))
+    }
+
     /// Creates memory for this many bytes.
     pub(crate) fn new(bytes_max: usize) -> Self {
         let (taken, tenants, freed) = Default::default();
@@ -55,7 +70,8 @@ impl AnswerMemory {
         ExecutionMemory { tenant: self.of(tenant), bytes: Arc::new(Semaphore::new(bytes_max)) }
     }
 
-    fn of(&self, tenant: TenantId) -> Arc<TenantMemory> {
+    /// The part of one tenant.
+    pub(crate) fn of(&self, tenant: TenantId) -> Arc<TenantMemory> {
         let mut tenants = self.0.tenants.lock();
         tenants.retain(|_, memory| memory.strong_count() > 0);
         tenants.get(&tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -69,7 +85,7 @@ impl AnswerMemory {
 
 impl TenantMemory {
     /// Waits until this tenant may have this many bytes more, and takes them.
-    async fn take(self: Arc<Self>, bytes: usize) -> Taken {
+    pub(crate) async fn take(self: Arc<Self>, bytes: usize) -> Taken {
         let _first = self.line.lock().await;
         loop {
             // Registered before the look, so that a release in between is noticed.
@@ -96,7 +112,7 @@ impl TenantMemory {
 
 /// Bytes that a tenant has taken. They are given back when dropped.
 #[derive(Debug)]
-struct Taken {
+pub(crate) struct Taken {
     tenant: Arc<TenantMemory>,
     bytes: usize,
 }

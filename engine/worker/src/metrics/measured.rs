@@ -84,8 +84,8 @@ impl Measured {
         registry.register("guests_idle", "Guest instances that only wait", gauge(self.idle_guests));
         registry.register("guests_started", "Guest instances started", ConstCounter::new(started));
         for (name, help, bytes) in [
-            ("guest_memory", "Linear memory of all guests", memory_bytes),
-            ("guest_memory_limit", "The most linear memory that guests may have", memory_bytes_max),
+            ("guest_memory", "Memory of all guests: linear memory, tables, contexts and stacks", memory_bytes),
+            ("guest_memory_limit", "The most memory that guests may have", memory_bytes_max),
         ] {
             registry.register_with_unit(name, help, Unit::Bytes, gauge(bytes));
         }
