@@ -33,6 +33,7 @@ mod tenants;
 mod timeline;
 mod tokens;
 mod tree;
+mod value;
 mod views;
 mod wanted;
 
@@ -119,10 +120,16 @@ fn pages() -> Pages {
         .page("/executions/{id}/timeline", "History", timeline::show)
         .page("/executions/{id}/graph", "History", graph::show)
         .page("/executions/{id}/history", "History", history::show)
+        .page("/executions/{id}/history.ndjson", "History", export::history)
         .page("/executions/{id}/events/{position}", "History", history::event)
+        .page("/executions/{id}/value/input", "Status", value::input)
+        .page("/executions/{id}/value/output", "Status", value::output)
+        .page("/executions/{id}/value/failure", "Status", value::failure)
+        .page("/executions/{id}/value/{position}", "History", value::of_event)
         .page("/executions/{id}/at", "History", as_of::go)
         .page("/executions/{id}/at/{position}", "History", as_of::show)
         .page("/executions/{id}/logs", "Logs", logs::show)
+        .page("/executions/{id}/logs.ndjson", "Logs", export::logs)
         .page("/executions/{id}/tree", "List", tree::show)
         .form("/executions/{id}/cancel", "Cancel", act::cancel)
         .form("/executions/{id}/terminate", "Terminate", act::terminate)

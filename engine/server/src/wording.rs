@@ -16,6 +16,6 @@ pub use failure::{failure_line, traceback_lines, without_traceback};
 pub use moments::{Now, ago, moment_ms, roughly};
 pub use numbers::{COUNTED, counted, counting};
 pub use plain::{harmless, plain};
-pub use pretty::{pretty, pretty_or_plain};
+pub use pretty::{each_line, pretty, pretty_or_plain};
 pub use steps::{Row, What, step_rows};
 pub use why::{WaitsFor, why};

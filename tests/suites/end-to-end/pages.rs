@@ -6,6 +6,7 @@ mod graphs;
 mod lists;
 mod parts;
 mod trees;
+mod values;
 mod views;
 
 use serde_json::json;
@@ -330,7 +331,9 @@ fn one_tenant_never_sees_another(database: Database) {
         let told = curl(&engine, ("GET", path), &["-H", &cookie], b"");
         assert!(told.status == 200 && !told.body.contains("ours") && !told.body.contains("Ours?"), "{path}: {told:?}");
     }
-    for path in ["", "/history", "/timeline", "/graph", "/tree", "/logs", "/events/1"] {
+    let pages = ["", "/history", "/timeline", "/graph", "/tree", "/logs", "/events/1"];
+    let alone = ["/value/input", "/value/input?raw=1", "/value/output", "/value/failure", "/value/1", "/value/1?raw=1"];
+    for path in pages.iter().chain(&alone).chain(&["/history.ndjson", "/logs.ndjson"]) {
         let told = curl(&engine, ("GET", &format!("/executions/ours{path}")), &["-H", &cookie], b"");
         assert_eq!(told.status, 404, "{path}: {told:?}");
     }

@@ -86,7 +86,7 @@ pub(super) fn question(approval: &proto::Approval, caller: &Caller, back: &str, 
                 a href=(execution_path(&approval.execution_id)) { (text(&approval.execution_id)) }
                 @if let Some(deadline) = &approval.deadline { " · stands until " (moment(Some(deadline), now)) }
             }
-            @if !matches!(approval.data.as_str(), "" | "null" | "{}") { (value_up_to(&approval.data, DATA_BYTES_MAX)) }
+            @if !matches!(approval.data.as_str(), "" | "null" | "{}") { (value_up_to(&approval.data, DATA_BYTES_MAX, asked_by(approval).as_deref())) }
             @if !approval.approvers.is_empty() { p.note { "For " (text(&approval.approvers.join(", "))) } }
             @if may(caller, Action::Decide) && is_approver(approval, caller) {
                 form.stack method="post" action={ (path) "/approve" } {
@@ -136,6 +136,16 @@ fn name_field(id: &str, which: &str) -> Markup {
         label for={ "b-" (which) (id) } { "Your name" }
         input id={ "b-" (which) (id) } name="by" autocomplete="name";
     }
+}
+
+/// The page with all fields of the event with which a question was asked: its id ends with the position, after `r2-` in
+/// the second run.
+fn asked_by(approval: &proto::Approval) -> Option<String> {
+    let place = approval.approval_id.strip_prefix(&approval.execution_id)?.strip_prefix('@')?;
+    let of_run = place.strip_prefix('r').and_then(|place| place.split_once('-'));
+    let (run, position) = of_run.unwrap_or(("1", place));
+    let (run, position): (u32, u64) = (run.parse().ok()?, position.parse().ok()?);
+    Some(format!("{}/value/{position}?run={run}", execution_path(&approval.execution_id)))
 }
 
 /// The fields of an answer, as a browser sends them.

@@ -268,17 +268,18 @@ fn bar(progress: &proto::Progress) -> Markup {
 }
 
 fn values(shown: &proto::ExecutionStatus, summary: &proto::Summary) -> Markup {
+    let path = |name: &str| format!("{}/value/{name}", execution_path(&summary.execution_id));
     html! {
-        @if let Some(failure) = &shown.failure { (failed(failure)) }
-        @if let Some(output) = &shown.output { h2 { "Output" } (value(output)) }
+        @if let Some(failure) = &shown.failure { (failed(failure, &path("failure"))) }
+        @if let Some(output) = &shown.output { h2 { "Output" } (value(output, Some(&path("output")))) }
         h2 { "Input" }
-        (value(&shown.input))
-        @if !matches!(summary.attributes.as_str(), "" | "{}") { h2 { "Attributes" } (value(&summary.attributes)) }
+        (value(&shown.input, Some(&path("input"))))
+        @if !matches!(summary.attributes.as_str(), "" | "{}") { h2 { "Attributes" } (value(&summary.attributes, None)) }
     }
 }
 
 /// What else is known of a failure: the first sentence of the page says its kind and message.
-fn failed(failure: &proto::Failure) -> Markup {
+fn failed(failure: &proto::Failure, whole: &str) -> Markup {
     let (details, traceback) = match failure.details.as_deref().map(|json| (json, without_traceback(json))) {
         Some((_, Some((rest, traceback)))) => (rest, traceback_lines(&traceback)),
         Some((json, None)) => (json.to_owned(), Vec::new()),
@@ -287,7 +288,7 @@ fn failed(failure: &proto::Failure) -> Markup {
     html! {
         h2 { "Failure" }
         @if !traceback.is_empty() { pre.value tabindex="0" { @for line in &traceback { (text(line)) "\n" } } }
-        @if !matches!(details.as_str(), "null" | "{}") { (value(&details)) }
+        @if !matches!(details.as_str(), "null" | "{}") { (value(&details, Some(whole))) }
     }
 }
 

@@ -1,18 +1,22 @@
-//! All executions that match, as a file: written as they are read, and no faster than the reader takes them.
+//! Files: all executions that match, a history, the log lines. They are written as they are read, and no faster than the
+//! reader takes them.
 
 use axum::Extension;
 use axum::body::Body;
-use axum::http::header;
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
+use serde::Deserialize;
+use tonic::Status;
 
 use super::executions::of_columns;
-use super::read::Query;
+use super::read::{Path, Query};
 use super::wanted::Wanted;
-use super::{Client, Shown};
-use crate::json::{self, rfc3339};
+use super::{Client, Shown, Verbs};
+use crate::json::{self, ToJson, rfc3339};
 use crate::proto;
 use crate::rest::NDJSON;
+use crate::streams::Answers;
 use crate::wording::{WaitsFor, failure_line};
 
 /// What every row of a table begins with.
@@ -23,37 +27,79 @@ pub(super) async fn csv(client: Client, Query(wanted): Query<Wanted>) -> Shown {
     let columns: Vec<String> = wanted.columns().into_iter().map(str::to_owned).collect();
     let attributes = if columns.is_empty() { vec!["attributes"] } else { wanted.columns() };
     let head = line(HEAD.into_iter().chain(attributes));
-    let file = [(header::CONTENT_TYPE, "text/csv; charset=utf-8"), named("attachment; filename=\"executions.csv\"")];
+    let file = file("text/csv; charset=utf-8", "executions.csv");
     let rows = move |execution: &proto::Summary| row(execution, &columns);
     Ok((file, matching(client, &wanted, (head, rows)).await?).into_response())
 }
 
 pub(super) async fn ndjson(client: Client, Query(wanted): Query<Wanted>) -> Shown {
-    let file = [(header::CONTENT_TYPE, NDJSON), named("attachment; filename=\"executions.ndjson\"")];
-    let lines = |execution: &proto::Summary| json::of(execution) + "\n";
-    Ok((file, matching(client, &wanted, (String::new(), lines)).await?).into_response())
+    let file = file(NDJSON, "executions.ndjson");
+    Ok((file, matching(client, &wanted, (String::new(), json_line)).await?).into_response())
 }
 
-const fn named(file: &'static str) -> (header::HeaderName, &'static str) {
-    (header::CONTENT_DISPOSITION, file)
+/// The run whose history is wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct OfRun {
+    run: Option<u32>,
 }
 
-/// A head, and a text for each execution, or for the one whose id is given. A refusal before the first one is a page; a later one cuts the file off, so that
-/// it is not taken for a whole one.
+/// All events of a run.
+pub(super) async fn history(client: Client, Path(id): Path<String>, Query(wanted): Query<OfRun>) -> Shown {
+    let summary = client.summary(&id).await?;
+    let run = wanted.run.unwrap_or(summary.run);
+    let request = proto::HistoryRequest { execution_id: id.clone(), run: Some(run), after: 0, follow: false };
+    let events = client.ask(Verbs::history, request).await?;
+    let file = file(NDJSON, &format!("{id}-run-{run}-history.ndjson"));
+    Ok((file, written(events, (String::new(), json_line)).await?).into_response())
+}
+
+/// All log lines that are kept.
+pub(super) async fn logs(client: Client, Path(id): Path<String>) -> Shown {
+    client.summary(&id).await?;
+    let request = proto::LogsRequest { execution_id: id.clone(), after: 0, follow: false };
+    let lines = client.ask(Verbs::logs, request).await?;
+    let file = file(NDJSON, &format!("{id}-logs.ndjson"));
+    Ok((file, written(lines, (String::new(), json_line)).await?).into_response())
+}
+
+/// The headers of a file that a browser keeps under this name. Other signs than these would end the name in its header, or
+/// are refused by some system.
+pub(super) fn file(kind: &'static str, name: &str) -> [(HeaderName, String); 2] {
+    let is_plain = |sign: char| sign.is_ascii_alphanumeric() || "._-".contains(sign);
+    let name: String = name.chars().map(|sign| if is_plain(sign) { sign } else { '_' }).collect();
+    let name = format!("attachment; filename=\"{name}\"");
+    [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, name)]
+}
+
+fn json_line(of: &impl ToJson) -> String {
+    json::of(of) + "\n"
+}
+
+/// A head, and a text for each execution, or for the one whose id is given.
 async fn matching(
     client: Client,
     wanted: &Wanted,
     (head, write): (String, impl Fn(&proto::Summary) -> String + Send + 'static),
-) -> Result<Response, tonic::Status> {
+) -> Result<Response, Status> {
     if let Some(id) = wanted.id() {
         let execution = client.summary(id).await?;
         return Ok((head + &write(&execution)).into_response());
     }
-    let mut found = client.service.list_all(client.access, wanted.request()?);
+    let found = client.service.list_all(client.access, wanted.request()?);
+    written(found, (head, write)).await
+}
+
+/// A head, and a text for each answer. A refusal before the first one is a page; a later one cuts the file off, so that it
+/// is not taken for a whole one.
+async fn written<T: Send + 'static>(
+    mut found: Answers<T>,
+    (head, write): (String, impl Fn(&T) -> String + Send + 'static),
+) -> Result<Response, Status> {
     let first = found.next().await.transpose()?;
     let leaving = found.leaving();
-    let rows = stream::iter(first.map(Ok)).chain(found).map(move |found| found.map(|execution| write(&execution)));
-    Ok((Extension(leaving), Body::from_stream(stream::iter([Ok(head)]).chain(rows))).into_response())
+    let texts = stream::iter(first.map(Ok)).chain(found).map(move |found| found.map(|one| write(&one)));
+    Ok((Extension(leaving), Body::from_stream(stream::iter([Ok(head)]).chain(texts))).into_response())
 }
 
 fn row(execution: &proto::Summary, columns: &[String]) -> String {
@@ -84,6 +130,12 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_a_file_stays_in_its_header() {
+        let [_, (_, shown)] = file(NDJSON, "a:b\"c\\d\r\ne/../ü-1.x_y.ndjson");
+        assert_eq!(shown, "attachment; filename=\"a_b_c_d__e_..__-1.x_y.ndjson\"");
+    }
 
     #[test]
     fn a_row_keeps_digits_and_holds_no_formula() {

@@ -79,6 +79,7 @@ pub(super) async fn show(client: Client, Path(id): Path<String>, Query(wanted): 
         (heading(&summary, "history"))
         (runs_by(&summary, run, |run| format!("{path}/history?{}", wanted.of_run(run))))
         (form(&wanted, &path, (!is_current).then_some(run)))
+        p.note { "All events of this run: " a href={ (path) "/history.ndjson?run=" (run) } { "as lines of JSON" } }
         section #events data-live {
             (table(&found.items, &path, run, if is_filtered { "No event fits." } else { "No event is here." }))
             @match is_filtered {
@@ -180,20 +181,30 @@ fn row(event: &proto::Event, before: Option<&proto::Event>, path: &str, run: u32
     }
 }
 
+/// An event of a run, or else of the current one, and whether it is the last.
+pub(super) async fn event_at(
+    client: &Client,
+    id: &str,
+    (run, position): (Option<u32>, u64),
+) -> Result<(proto::Event, bool), tonic::Status> {
+    let after = position.saturating_sub(1);
+    let request = proto::HistoryRequest { execution_id: id.to_owned(), run, after, follow: false };
+    let mut answers = client.ask(Verbs::history, request).await?;
+    let event = answers.next().await.transpose()?.filter(|event| event.position == position);
+    let event = event.ok_or_else(|| tonic::Status::not_found(format!("the history has no event {position}")))?;
+    Ok((event, answers.next().await.is_none()))
+}
+
 pub(super) async fn event(
     client: Client,
     Path((id, position)): Path<(String, u64)>,
     Query(wanted): Query<Wanted>,
 ) -> Shown {
-    let after = position.saturating_sub(1);
-    let request = proto::HistoryRequest { execution_id: id.clone(), run: wanted.run, after, follow: false };
-    let mut answers = client.ask(Verbs::history, request).await?;
-    let event = answers.next().await.transpose()?.filter(|event| event.position == position);
-    let event = event.ok_or_else(|| tonic::Status::not_found(format!("the history has no event {position}")))?;
-    let is_last = answers.next().await.is_none();
+    let (event, is_last) = event_at(&client, &id, (wanted.run, position)).await?;
     let path = execution_path(&id);
     let run = wanted.run.map_or(String::new(), |run| format!("&run={run}"));
     let at = |to: u64| format!("{path}/events/{to}?{}", run.trim_start_matches('&'));
+    let alone = format!("{path}/value/{position}{}", run.replace('&', "?"));
     let body = html! {
         nav.crumbs aria-label="Breadcrumbs" {
             a href="/executions" { "Executions" } " / " a href=(path) { (text(&id)) } " / "
@@ -204,7 +215,7 @@ pub(super) async fn event(
             div { dt { "Time" } dd { (exact(event.time.as_ref())) } }
             @if !event.scope.is_empty() { div { dt { "Scope" } dd { (text(&event.scope)) } } }
         }
-        (value(&event.fields))
+        (value(&event.fields, Some(&alone)))
         nav.paging aria-label="Events beside this one" {
             @if position > 1 { a rel="prev" href=(at(position - 1)) { "Event " (position - 1) } }
             a href=(as_of::path(&id, position, wanted.run)) { "The execution after this event" }

@@ -62,7 +62,7 @@ fn answer(link: &LinkView, token: &str, now: Now, typed: &[(String, String)]) ->
     let until = link.question.deadline.map_or(link.expires_at, |deadline| deadline.min(link.expires_at));
     let until = convert::moment(until);
     html! {
-        @if !matches!(data, "" | "null" | "{}") { (value(data)) }
+        @if !matches!(data, "" | "null" | "{}") { (value(data, None)) }
         @if may("approve") {
             form.stack method="post" action={ "/a/" (token) } {
                 (form::fields("Answer", schema, Held { json: None, typed }, "a"))

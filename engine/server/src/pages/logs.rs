@@ -67,6 +67,7 @@ pub(super) async fn show(client: Client, Path(id): Path<String>, Query(wanted): 
     let body = html! {
         (heading(&summary, "logs"))
         (form(&wanted, &path))
+        p.note { "All log lines: " a href={ (path) "/logs.ndjson" } { "as lines of JSON" } }
         @if let Some(first) = summary.runs_from { p.note { "Log lines of runs before " (first) " are no longer kept." } }
         section #lines data-live {
             @if !found.items.is_empty() { (table(&found.items)) } @else { p.lead { (none(&wanted, found.is_all)) } }

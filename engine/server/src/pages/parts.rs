@@ -14,6 +14,8 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 const PREVIEW_LETTERS_MAX: usize = 120;
 /// Longer values are not laid out.
 const PRETTY_BYTES_MAX: usize = 64 << 10;
+/// Longer values lead to their own page.
+const SHORT_BYTES: usize = 1 << 10;
 /// Longer values are cut on a page.
 pub(super) const VALUE_BYTES_MAX: usize = 256 << 10;
 
@@ -142,13 +144,14 @@ fn cut_at(of: &str, bytes_max: usize) -> &str {
     &of[..of.floor_char_boundary(bytes_max)]
 }
 
-/// A whole value. A long one is shown as it was written, a very long one only as far as a page can hold it.
-pub(super) fn value(json: &str) -> Markup {
-    value_up_to(json, VALUE_BYTES_MAX)
+/// A value. A long one is shown as it was written, a very long one only as far as a page can hold it. If it has a page of
+/// its own, that is where it leads then.
+pub(super) fn value(json: &str, whole: Option<&str>) -> Markup {
+    value_up_to(json, VALUE_BYTES_MAX, whole)
 }
 
 /// The same, of which at most so many bytes are shown.
-pub(super) fn value_up_to(json: &str, bytes_max: usize) -> Markup {
+pub(super) fn value_up_to(json: &str, bytes_max: usize, whole: Option<&str>) -> Markup {
     let lines = match json.len() {
         bytes if bytes <= PRETTY_BYTES_MAX.min(bytes_max) => pretty_or_plain(json),
         _ => cut_at(json, bytes_max).lines().map(str::to_owned).collect(),
@@ -156,8 +159,11 @@ pub(super) fn value_up_to(json: &str, bytes_max: usize) -> Markup {
     let hidden = json.len().saturating_sub(bytes_max);
     html! {
         pre.value tabindex="0" { @for line in &lines { (text(line)) "\n" } }
-        @if hidden > 0 {
-            p.note { (hidden) " more bytes are not shown: " code { "--json" } " on the command line and REST have them all." }
+        @match whole {
+            Some(path) if hidden > 0 => p.note { (hidden) " more bytes are not shown. " a href=(path) { "Show the whole value" } },
+            Some(path) if json.len() > SHORT_BYTES => p.note { a href=(path) { "Show the value alone" } },
+            None if hidden > 0 => p.note { (hidden) " more bytes are not shown: " code { "--json" } " on the command line and REST have them all." },
+            _ => {},
         }
     }
 }
@@ -167,7 +173,7 @@ pub(super) fn value_in_brief(json: &str) -> Markup {
     let short = preview(json);
     match short.ends_with('…') {
         false => html! { code.value { (short) } },
-        true => html! { details { summary { code { (short) } } (value(json)) } },
+        true => html! { details { summary { code { (short) } } (value(json, None)) } },
     }
 }
 
@@ -188,13 +194,17 @@ mod tests {
     #[test]
     fn numbers_of_a_value_stay_as_they_were_written_and_long_values_are_cut() {
         let json = r#"{"n":9223372036854775807,"x":1e400,"y":0.2345678901234568}"#;
-        let shown = value(json).into_string();
+        let shown = value(json, None).into_string();
         for number in ["9223372036854775807", "1e400", "0.2345678901234568"] {
             assert!(shown.contains(number), "{shown}");
         }
         let long = format!("\"{}\"", "ü".repeat(1 << 20));
-        let shown = value(&long).into_string();
-        assert!(shown.len() < VALUE_BYTES_MAX + 1_000 && shown.contains("more bytes are not shown"));
+        for (whole, says) in
+            [(None, "more bytes are not shown: "), (Some("/executions/a/value/input"), "Show the whole")]
+        {
+            let shown = value(&long, whole).into_string();
+            assert!(shown.len() < VALUE_BYTES_MAX + 1_000 && shown.contains(says), "{says}");
+        }
         assert!(preview(&long).chars().count() == PREVIEW_LETTERS_MAX + 1);
     }
 }

@@ -96,7 +96,7 @@ async fn page(client: &Client, (component, workflow): &(String, String), begins:
             }
         }
         (super::graph::plan(found.input_schema.as_ref()))
-        @if let Some(schema) = schema { details #schema { summary { "Schema of the input" } (super::parts::value(schema)) } }
+        @if let Some(schema) = schema { details #schema { summary { "Schema of the input" } (super::parts::value(schema, None)) } }
     };
     Ok(layout::page(&Frame::new(format!("Start {workflow}"), client.caller(), "Components"), &body))
 }

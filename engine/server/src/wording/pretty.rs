@@ -8,28 +8,55 @@ const SHORT_BYTES: usize = 2 << 10;
 /// The document over several lines, indented by two spaces per level.
 #[must_use]
 pub fn pretty(json: &str) -> Vec<String> {
-    pretty_within(json, usize::MAX).expect("no text is longer")
+    let mut lines = Vec::new();
+    lay_out(json, |line| {
+        lines.push(line.to_owned());
+        true
+    });
+    lines
 }
 
 /// The same for a page, or the document as it was written where the spaces would make it much longer: two bytes of a deep
 /// value can take 250.
 #[must_use]
 pub fn pretty_or_plain(json: &str) -> Vec<String> {
-    let bytes_max = json.len().saturating_mul(SPACES_FACTOR_MAX).saturating_add(SHORT_BYTES);
-    pretty_within(json, bytes_max).unwrap_or_else(|| json.lines().map(str::to_owned).collect())
+    let mut lines = Vec::new();
+    each_line(json, |line| lines.push(line.to_owned()));
+    lines
 }
 
-fn pretty_within(json: &str, bytes_max: usize) -> Option<Vec<String>> {
-    let (mut lines, mut line, mut depth) = (Vec::<String>::new(), String::new(), 0_usize);
-    let (mut counted, mut bytes) = (0, 0);
-    let mut tokens = tokens(json).into_iter().peekable();
-    while let Some(token) = tokens.next() {
-        bytes += lines[counted..].iter().map(|line| line.len() + 1).sum::<usize>();
-        counted = lines.len();
-        if bytes > bytes_max {
-            return None;
+/// Hands over the same lines one by one, and says whether the document is laid out. No more than one of them is in memory.
+pub fn each_line(json: &str, mut take: impl FnMut(&str)) -> bool {
+    let bytes_max = json.len().saturating_mul(SPACES_FACTOR_MAX).saturating_add(SHORT_BYTES);
+    let mut bytes = 0;
+    let fits = lay_out(json, |line| {
+        bytes += line.len() + 1;
+        bytes <= bytes_max
+    });
+    match fits {
+        true => lay_out(json, |line| {
+            take(line);
+            true
+        }),
+        false => {
+            json.lines().for_each(take);
+            false
         }
-        match token {
+    }
+}
+
+/// Lays a document out, and hands over line after line as long as these are wanted. Says whether all of them were.
+fn lay_out(json: &str, mut take: impl FnMut(&str) -> bool) -> bool {
+    let (mut line, mut depth) = (String::new(), 0_usize);
+    let mut end = |line: &mut String, depth: usize| {
+        let goes_on = take(line);
+        line.clear();
+        line.extend(std::iter::repeat_n("  ", depth));
+        goes_on
+    };
+    let mut tokens = tokens(json).peekable();
+    while let Some(token) = tokens.next() {
+        let goes_on = match token {
             "{" | "[" => {
                 line.push_str(token);
                 if tokens.peek().is_some_and(|next| *next == "}" || *next == "]") {
@@ -37,38 +64,46 @@ fn pretty_within(json: &str, bytes_max: usize) -> Option<Vec<String>> {
                     continue;
                 }
                 depth += 1;
-                lines.push(std::mem::replace(&mut line, "  ".repeat(depth)));
+                end(&mut line, depth)
             }
             "}" | "]" => {
                 depth = depth.saturating_sub(1);
-                lines.push(std::mem::replace(&mut line, "  ".repeat(depth)));
+                let goes_on = end(&mut line, depth);
                 line.push_str(token);
+                goes_on
             }
             "," => {
                 line.push_str(token);
-                lines.push(std::mem::replace(&mut line, "  ".repeat(depth)));
+                end(&mut line, depth)
             }
-            ":" => line.push_str(": "),
-            other => line.push_str(other),
+            ":" => {
+                line.push_str(": ");
+                true
+            }
+            other => {
+                line.push_str(other);
+                true
+            }
+        };
+        if !goes_on {
+            return false;
         }
     }
-    lines.push(line);
-    Some(lines)
+    end(&mut line, 0)
 }
 
-fn tokens(json: &str) -> Vec<&str> {
-    let (mut found, mut rest) = (Vec::new(), json.trim_start());
-    while !rest.is_empty() {
-        let length = match rest.as_bytes()[0] {
+fn tokens(json: &str) -> impl Iterator<Item = &str> {
+    let mut rest = json.trim_start();
+    std::iter::from_fn(move || {
+        let length = match rest.as_bytes().first()? {
             b'"' => string_length(rest),
             b'{' | b'}' | b'[' | b']' | b',' | b':' => 1,
             _ => rest.find(|c: char| "{}[],:\"".contains(c) || c.is_ascii_whitespace()).unwrap_or(rest.len()),
         };
         let (token, after) = rest.split_at(length);
-        found.push(token);
         rest = after.trim_start();
-    }
-    found
+        Some(token)
+    })
 }
 
 fn string_length(text: &str) -> usize {

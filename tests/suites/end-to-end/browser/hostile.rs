@@ -93,7 +93,8 @@ fn two_hundred_hostile_texts_are_texts_in_every_field() {
         let reason = format!("--reason={}", some[1].replace('\0', ""));
         engine.ok(&["reject", approval, &reason]);
         until("it has failed", || (engine.json(&["status", id])["status"] == "failed").then_some(()));
-        for page in ["", "/timeline", "/graph", "/history", "/logs", "/tree", "/events/4", "/at/30"] {
+        let pages = ["", "/timeline", "/graph", "/history", "/logs", "/tree", "/events/4", "/at/30"];
+        for page in pages.into_iter().chain(["/value/input", "/value/failure", "/value/4"]) {
             look(&engine, &browser, &format!("/executions/{id}{page}"));
         }
         for verb in ["status", "history", "logs", "timeline"] {

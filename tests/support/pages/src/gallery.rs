@@ -169,7 +169,12 @@ impl Gallery {
         for id in ["invoice-2026-1041", "charge-retrying", "payout-failed", "reminder", "delivery", "paused"] {
             self.of_execution(id, &["", "/timeline", "/graph"]);
         }
-        self.of_execution("invoice-2026-1041", &["/history", "/logs", "/tree", "/events/2", "/at/3"]);
+        self.of_execution(
+            "invoice-2026-1041",
+            &["/history", "/logs", "/tree", "/events/2", "/at/3", "/value/output", "/value/2"],
+        );
+        self.of_execution("import-77", &["/value/input", "/value/output"]);
+        self.of_execution("payout-failed", &["/value/failure"]);
         self.of_execution("stuck", &["", "/history"]);
         self.of_execution("cancelled", &[""]);
         self.of_execution("import-77", &["", "/timeline", "/graph"]);
@@ -305,6 +310,7 @@ impl Gallery {
         self.show("viewer-overview", "/", Who::Viewer);
         self.show("viewer-execution", "/executions/delivery", Who::Viewer);
         self.show("error-no-execution", "/executions/none", Who::Admin);
+        self.show("error-no-value", "/executions/delivery/value/output", Who::Admin);
         self.show("error-no-event", "/executions/delivery/events/4711", Who::Admin);
     }
 }
