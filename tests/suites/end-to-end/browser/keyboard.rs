@@ -126,15 +126,27 @@ fn the_focus_stays_where_it_is_and_is_never_caught() {
     let browser = Browser::open(1_280);
     browser.page(&engine, "/executions");
     tab_to(&browser, "a[href='/executions/first']");
-    for id in ["second", "third"] {
+    for (id, waits) in [("second", "1 new"), ("third", "2 new")] {
         asks(&engine, id);
-        browser.sees("#list", id);
+        browser.sees("#list .new", waits);
         let said = browser.run(
             "const at = document.activeElement; return [at.getAttribute('href'), at.matches(':focus-visible')]",
             &[],
         );
         assert_eq!(said, json!(["/executions/first", true]), "after {id} has come");
     }
+    // A key brings the new rows, and the focus stays.
+    browser.press("n");
+    browser.sees("#list tbody", "third");
+    let said = browser.run("return document.activeElement.getAttribute('href')", &[]);
+    assert_eq!(said, "/executions/first");
+    asks(&engine, "later");
+    browser.sees("#list .new", "1 new");
+    browser.run("document.querySelector('#list .new button').focus()", &[]);
+    browser.press(ENTER);
+    browser.sees("#list tbody", "later");
+    let said = browser.run("return document.activeElement.getAttribute('href')", &[]);
+    assert_eq!(said, "/executions/later", "from the button the focus goes to the newest row");
     // On a phone the table is wider than the page.
     let phone = Browser::open(360);
     phone.page(&engine, "/executions?columns=team,region,customer,amount");

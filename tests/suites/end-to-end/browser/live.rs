@@ -78,6 +78,55 @@ fn an_overview_that_began_empty_shows_what_came() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+/// A shown row stays in its place and is brought up to date there; new rows wait until the reader asks for them or leaves.
+#[test]
+fn a_list_does_not_move_under_the_pointer() {
+    let engine = engine_with_guests(Database::Sqlite);
+    asks(&engine, "first");
+    let browser = Browser::open(1_280);
+    for (page, list, others) in [("/executions", "#list", ["a", "b", "c"]), ("/", "#recent", ["d", "e", "f"])] {
+        let row = |id: &str| format!("{list} tbody tr:has(a[href='/executions/{id}'])");
+        let place = |id: &str| {
+            browser.run("return document.querySelector(arguments[0])?.getBoundingClientRect().top", &[&row(id)])
+        };
+        browser.page(&engine, page);
+        browser.sees(&format!("{list} tbody"), "first");
+        browser.sees("#live", "Live");
+        browser.point_at(&format!("{list} tbody a[href='/executions/first']"));
+        browser.run("window.isSame = document.querySelector(arguments[0])", &[&row("first")]);
+        let before = place("first");
+        asks(&engine, others[0]);
+        browser.sees(&format!("{list} .new"), "1 new");
+        asks(&engine, others[1]);
+        browser.sees(&format!("{list} .new"), "2 new");
+        browser.sees("#live", "Live: new rows wait until you leave the list");
+        engine.ok(&["pause", "first"]);
+        browser.sees(&row("first"), "paused");
+        engine.ok(&["resume", "first"]);
+        browser.sees(&row("first"), "waiting-for-approval");
+        assert_eq!((place("first"), place(others[0])), (before, Value::Null), "{page}: nothing has moved or come");
+        let same = browser.run("return window.isSame === document.querySelector(arguments[0])", &[&row("first")]);
+        assert_eq!(same, true, "{page}: the row is the same");
+        browser.click(&format!("{list} .new button"));
+        browser.sees(&row(others[0]), others[0]);
+        browser.sees(&row(others[1]), others[1]);
+        assert!(browser.text(&format!("{list} .new")).is_empty(), "{page}");
+        // A row whose execution is deleted meanwhile turns grey, and goes once the reader has left.
+        browser.point_at(&format!("{list} tbody a[href='/executions/{}']", others[1]));
+        engine.ok(&["terminate", others[0]]);
+        assert_eq!(engine.wait_for_end(others[0])["status"], "cancelled");
+        engine.ok(&["delete", others[0]]);
+        browser.sees(&format!("{list} tr.gone"), others[0]);
+        asks(&engine, others[2]);
+        browser.sees(&format!("{list} .new"), "1 new");
+        browser.point_at("h1");
+        browser.sees(&row(others[2]), others[2]);
+        until("the deleted row has gone", || place(others[0]).is_null().then_some(()));
+        browser.sees("#live", "Live");
+    }
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 /// A proxy that keeps streams back, and one that refuses them.
 #[test]
 fn a_page_asks_where_its_stream_does_not_get_through() {

@@ -180,6 +180,17 @@ impl Browser {
         }
     }
 
+    /// Moves the pointer to an element, without pressing it.
+    pub fn point_at(&self, css: &str) {
+        let script = "const one = document.querySelector(arguments[0]); one.scrollIntoView({block: 'center'}); \
+                      const at = one.getBoundingClientRect(); \
+                      return [Math.round(at.x + at.width / 2), Math.round(at.y + at.height / 2)]";
+        let at = self.run(script, &[css]);
+        let act = json!({"type": "pointerMove", "duration": 0, "x": at[0], "y": at[1]});
+        let mouse = json!({"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": [act]});
+        self.tell("/actions", &json!({"actions": [mouse]}));
+    }
+
     /// Types into an element.
     pub fn types(&self, css: &str, keys: &str) {
         self.tell(&format!("{}/value", self.element(css)), &json!({"text": keys}));

@@ -59,7 +59,7 @@ const GONE_MS = 10000;
 // The engine makes a page at most a fifth of the time. What a page has not used of that for two seconds it may use at once.
 const SHARE = 5;
 const SAVED_MS = 2000;
-let paused = false, asking = false, again = false, gone = false, ended = false, kept = false, lost = false;
+let paused = false, asking = false, again = false, gone = false, ended = false, kept = false, held = false, lost = false;
 let since = 0, missing = 0, used = 0, failures = 0, timer = 0;
 let close = () => {};
 
@@ -81,7 +81,7 @@ async function refresh() {
     if (answer.status === 429) throw new Error("The engine refuses more requests");
     if (!answer.ok) throw new Error("The engine does not answer");
     const fresh = new DOMParser().parseFromString(policy.createHTML(await answer.text()), "text/html");
-    kept = false;
+    kept = held = false;
     ended ||= Boolean(main.dataset.changes) && !fresh.getElementById("main").dataset.changes;
     if (ended) close();
     const parts = [...document.querySelectorAll("[data-live]")];
@@ -124,6 +124,14 @@ const SCROLLED = ".wide, pre.value";
 function replace(part, fresh) {
   if (!fresh || fresh.innerHTML === part.dataset.shown) return;
   if (isInUse(part)) { kept = true; return; }
+  const list = document.querySelector(AT_HAND);
+  if (list && part.contains(list)) hold(part, fresh);
+  // A part that grows or shrinks above the list would move it.
+  else if (list && part.compareDocumentPosition(list) & Node.DOCUMENT_POSITION_FOLLOWING && height(part) !== height(fresh)) held = true;
+  else swap(part, fresh);
+}
+
+function swap(part, fresh) {
   const focused = part.contains(document.activeElement) ? document.activeElement : null;
   const like = (css, of) => [...of.querySelectorAll(css)];
   const shown = fresh.innerHTML;
@@ -141,11 +149,55 @@ function replace(part, fresh) {
   again?.focus({ preventScroll: true });
 }
 
+// A list of executions at which a reader points, or in which a row has the focus: its rows stay where they are.
+const AT_HAND = "[data-live]:has(.executions:hover, .executions tbody :focus-visible, .new:hover, .new :focus-visible) .executions";
+const height = (part) => part.querySelectorAll("li, tr").length;
+const rows = (part) => new Map([...part.querySelectorAll(".executions tbody tr")].map((row) => [row.querySelector("th a").getAttribute("href"), row]));
+// The content of a cell without the words for its moments, which change by themselves.
+const says = (cell) => cell.innerHTML.replace(/<time.*?datetime="(.*?)".*?<\/time>/g, "$1");
+
+// Brings the shown rows up to date. New rows wait behind a button.
+function hold(part, fresh) {
+  const now = rows(fresh);
+  let left = false;
+  for (const [name, row] of rows(part)) {
+    const next = now.get(name);
+    now.delete(name);
+    left = row.classList.toggle("gone", !next) || left;
+    [...row.cells].forEach((cell, at) => {
+      const to = next?.cells[at];
+      if (to && says(to) !== says(cell)) cell.replaceChildren(...to.cloneNode(true).childNodes);
+    });
+  }
+  // The whole part is replaced once the reader has left it.
+  part.dataset.shown = "";
+  held ||= left || now.size > 0;
+  let place = part.querySelector(".new");
+  if (!place) {
+    place = made("p", part, "");
+    place.className = "new";
+    part.prepend(place);
+    made("button", place, "");
+  }
+  const button = place.firstElementChild;
+  place.hidden = !now.size;
+  button.textContent = `${now.size} new`;
+  button.onclick = () => {
+    const first = document.activeElement === button;
+    swap(part, fresh);
+    held = false;
+    showMoments();
+    sayState();
+    if (first) fresh.querySelector(".executions tbody a")?.focus({ preventScroll: true });
+  };
+}
+
 function sayState() {
   if (gone || since) return;
   if (ended) say("Ended");
   else if (paused) say("Paused: press r to go on");
   else if (kept) say("Not updated while you fill in or select something");
+  else if (held) say("Live: new rows wait until you leave the list");
   else say(lost ? "Changes are not announced here: asking every few seconds" : "Live");
 }
 
@@ -198,7 +250,7 @@ const HOME = document.querySelector("a.brand")?.getAttribute("href") ?? "/";
 const PLACES = { e: "executions", a: "approvals", c: "components", n: "nodes", o: "" };
 const KEYS = {
   "g e": "executions", "g a": "approvals", "g c": "components", "g n": "nodes", "g o": "overview", "/": "the search field",
-  "j k": "the next and the previous row; Enter opens it", r: "pause and go on", t: "moments in UTC or in this time zone", "?": "these keys",
+  "j k": "the next and the previous row; Enter opens it", f: "the next failure of a history", n: "the new rows of a list", r: "pause and go on", t: "moments in UTC or in this time zone", "?": "these keys",
 };
 const help = document.createElement("section");
 let before = "";
