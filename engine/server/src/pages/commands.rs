@@ -13,12 +13,12 @@ const INPUT_BYTES_MAX: usize = 16 << 10;
 /// The URL of the engine, which a page does not know for sure behind a proxy.
 const URL: &str = "${CEREBELUM_URL%/}";
 
-/// The commands that start this.
-pub(super) fn to_start(start: &proto::StartRequest, delay: &str, caller: &Caller) -> Markup {
+/// The commands that start this, with its times as they were typed.
+pub(super) fn to_start(start: &proto::StartRequest, times: &[(&str, &str)], caller: &Caller) -> Markup {
     let input = if start.input.is_empty() { "null".to_owned() } else { harmless(&compact(&start.input)).into_owned() };
     let is_long = input.len() > INPUT_BYTES_MAX;
     let id = start.execution_id.as_deref().unwrap_or_default();
-    let options = [("id", id), ("delay", delay)].into_iter().filter(|(_, value)| !value.is_empty());
+    let options = [("id", id)].into_iter().chain(times.iter().copied()).filter(|(_, value)| !value.is_empty());
     let mut attributes: Vec<_> = start.attributes.iter().map(|(name, value)| (name, harmless(value))).collect();
     attributes.sort_unstable();
     // With `=`, a value may begin with a dash.

@@ -11,7 +11,7 @@ use super::commands;
 use super::executions::written_of;
 use super::form::{self, Held};
 use super::layout::{self, Frame};
-use super::parts::{execution_path, start_path, text};
+use super::parts::{execution_path, filled, start_path, text};
 use super::read::{Form, Path, Query};
 use super::wanted::attributes;
 use super::{Client, Shown, Verbs};
@@ -112,13 +112,17 @@ fn options(begins: &Beginning, which: &str) -> Markup {
         p.note id={ "idn-" (which) } { "The same id with the same input starts nothing twice." }
         label for={ "delay-" (which) } { "Begin after" span.note { " optional" } }
         input id={ "delay-" (which) } name="delay" value=(form::sent(&begins.sent, "delay")) placeholder="10m, 2h30m, 1d";
+        label for={ "deadline-" (which) } { "Must end within" span.note { " optional" } }
+        input id={ "deadline-" (which) } name="deadline" value=(form::sent(&begins.sent, "deadline")) placeholder="30m, 12h, 2d" aria-describedby={ "dln-" (which) };
+        p.note id={ "dln-" (which) } { "Counted from now, the delay included. An execution that has not ended by then fails." }
     }
 }
 
 pub(super) async fn start(client: Client, Path(name): Name, Form(fields): Form<Vec<(String, String)>>) -> Shown {
     let started = match request(&name, &fields) {
         Ok(request) if form::sent(&fields, "as") == "commands" => {
-            let commands = Some(commands::to_start(&request, form::sent(&fields, "delay"), client.caller()));
+            let times = ["delay", "deadline"].map(|name| (name, form::sent(&fields, name)));
+            let commands = Some(commands::to_start(&request, &times, client.caller()));
             return page(&client, &name, Beginning { sent: fields, commands, ..Beginning::default() }).await;
         }
         Ok(request) => client.ask(Verbs::start, request).await,
@@ -139,9 +143,11 @@ fn request(
     (component, workflow): &(String, String),
     fields: &[(String, String)],
 ) -> Result<proto::StartRequest, Status> {
-    let (id, delay) = (form::sent(fields, "id"), form::sent(fields, "delay"));
-    let delay: Span =
-        if delay.is_empty() { Span { ms: 0 } } else { delay.parse().map_err(Status::invalid_argument)? };
+    let id = form::sent(fields, "id");
+    let ms = |name| {
+        let span = filled(form::sent(fields, name)).map(|text| text.parse()).transpose();
+        span.map(|span: Option<Span>| span.map(|span| span.ms)).map_err(Status::invalid_argument)
+    };
     if !id.is_empty() {
         id.parse::<ExecutionId>().map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
     }
@@ -150,7 +156,7 @@ fn request(
         input: form::json(fields).map_err(Status::invalid_argument)?.unwrap_or_default(),
         execution_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
         attributes: attributes(form::sent(fields, "attributes"))?,
-        delay_ms: delay.ms,
-        ..Default::default()
+        delay_ms: ms("delay")?.unwrap_or_default(),
+        deadline_ms: ms("deadline")?,
     })
 }

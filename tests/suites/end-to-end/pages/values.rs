@@ -9,6 +9,7 @@ use crate::rest::{Told, curl};
 on_both_databases!(
     a_value_has_a_page_and_a_file_up_to_its_limit,
     a_history_and_the_log_lines_are_files,
+    a_start_has_a_deadline,
 );
 
 /// The most that a value has.
@@ -146,4 +147,26 @@ fn a_history_and_the_log_lines_are_files(database: Database) {
         let told = get(&engine, &format!("/executions/{path}"));
         assert!(told.status == status && told.body.contains("<h1>"), "{path}: {told:?}");
     }
+}
+
+fn a_start_has_a_deadline(database: Database) {
+    let mut engine = Engine::start(database);
+    upload(&engine);
+    let form = page(&engine, "/start/guests/sleeper").body;
+    assert!(form.contains("name=\"deadline\""), "{form}");
+    let wish = |id: &str, deadline: &str, more: &[(&str, &str)]| {
+        let fields = [("json", "86400000"), ("id", id), ("delay", ""), ("deadline", deadline)];
+        send(&engine, "/start/guests/sleeper", &[], &[&fields, more].concat())
+    };
+    let refused = wish("s", "soon", &[]);
+    assert!(refused.status == 422 && refused.body.contains("`soon` is not a duration"), "{refused:?}");
+    assert!(refused.body.contains("name=\"deadline\" value=\"soon\""), "what was typed stays: {refused:?}");
+    let shown = wish("s", "2d", &[("as", "commands")]).body;
+    assert!(shown.contains("--deadline=2d") && shown.contains("&quot;deadline&quot;: &quot;2d&quot;"), "{shown}");
+    assert_eq!(engine.json(&["list"]), json!([]), "nothing has been started");
+    assert_eq!(led_to(&wish("s", " 300ms ", &[])), "/executions/s");
+    led_to(&wish("unbounded", "", &[]));
+    engine.kill_and_restart();
+    assert_eq!(engine.wait_for_end("s")["failure"]["kind"], "deadline");
+    assert_eq!(engine.status("unbounded")["ended_at"], Value::Null);
 }
