@@ -8,12 +8,17 @@ use super::execution::capital;
 use super::executions::table;
 use super::layout::{self, Frame, Live, may};
 use super::parts::{execution_path, moment, text};
-use super::{Client, Shown, Verbs};
-use crate::proto;
-use crate::wording::{COUNTED, Now, counted, counting};
+use super::{Client, Shown, Verbs, nodes};
+use crate::wording::{COUNTED, Now, counted, counting, moment_ms};
+use crate::{Moment, Span, proto};
 
 /// The rows of each list.
 const ROWS: u32 = 8;
+/// Counting ends with this number of recent failures. So many are read at once.
+const FAILED_MAX: usize = 300;
+const FAILED_AT_ONCE: u32 = 100;
+/// How long a failure is recent.
+const RECENT: Moment = Moment::Ago(Span { ms: 86_400_000 });
 
 pub(super) async fn show(client: Client) -> Shown {
     let newest = |status: Option<Status>| {
@@ -26,17 +31,28 @@ pub(super) async fn show(client: Client) -> Shown {
     let failed = newest(Some(Status::Failed)).await?;
     let recent = newest(None).await?;
     let numbers = numbers(&client).await?;
+    let lately = failed_lately(&client, &failed).await?;
+    let nodes = match may(client.caller(), Action::Metrics) {
+        true => client.ask(Verbs::nodes, proto::NodesRequest {}).await?.nodes,
+        false => Vec::new(),
+    };
     let now = Now::measured();
     let is_empty = recent.executions.is_empty();
     let body = html! {
         h1 { "Overview" }
         @if is_empty { (first_steps()) } @else {
-            (facts(&numbers, &approvals))
+            (facts(&numbers, &lately, &approvals))
             (people(&approvals, &parked, now))
             (listed("failed", "Failed lately", &failed, now))
             (listed("recent", "Newest executions", &recent, now))
             @if may(client.caller(), Action::Run) {
                 p { a href="/components" { "Start an execution" } " from a component's page." }
+            }
+            section #nodes data-live {
+                @if !nodes.is_empty() {
+                    h2 { "Engines" }
+                    (nodes::listed(&nodes))
+                }
             }
         }
     };
@@ -53,7 +69,36 @@ async fn numbers(client: &Client) -> Result<Vec<(Status, proto::CountResponse)>,
     Ok(numbers)
 }
 
-fn facts(numbers: &[(Status, proto::CountResponse)], approvals: &proto::ApprovalsResponse) -> Markup {
+/// The number of executions that were started lately and have failed. No index leads to starts, so the newest failures are
+/// read until one of them is older.
+async fn failed_lately(client: &Client, newest: &proto::ListResponse) -> Result<proto::CountResponse, tonic::Status> {
+    let since = moment_ms(&RECENT.timestamp());
+    let recent = |of: &[proto::Summary]| {
+        of.iter().take_while(|one| one.started_at.as_ref().is_some_and(|at| moment_ms(at) >= since)).count()
+    };
+    let (mut looked_at, mut found) = (newest.executions.len(), recent(&newest.executions));
+    let mut next = newest.next.clone();
+    while found == looked_at && found < FAILED_MAX {
+        let Some(cursor) = next.take() else { break };
+        let request = proto::ListRequest {
+            status: Some(Status::Failed.word().to_owned()),
+            limit: FAILED_AT_ONCE,
+            cursor: Some(cursor),
+            ..Default::default()
+        };
+        let page = client.ask(Verbs::list, request).await?;
+        looked_at += page.executions.len();
+        found += recent(&page.executions);
+        next = page.next;
+    }
+    Ok(proto::CountResponse { executions: found as u64, is_exact: found < looked_at || next.is_none() })
+}
+
+fn facts(
+    numbers: &[(Status, proto::CountResponse)],
+    lately: &proto::CountResponse,
+    approvals: &proto::ApprovalsResponse,
+) -> Markup {
     html! {
         section #facts data-live {
             dl.facts.numbers {
@@ -62,6 +107,10 @@ fn facts(numbers: &[(Status, proto::CountResponse)], approvals: &proto::Approval
                         dt { (capital(status.word())) }
                         dd { a href={ "/executions?status=" (status.word()) } { (counted(count)) } }
                     }
+                }
+                div {
+                    dt { "Started in 24h and failed" }
+                    dd { a href="/executions?status=failed&since=24h" { (counted(lately)) } }
                 }
                 div {
                     dt { "Open questions" }

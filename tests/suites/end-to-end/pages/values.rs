@@ -10,6 +10,7 @@ on_both_databases!(
     a_value_has_a_page_and_a_file_up_to_its_limit,
     a_history_and_the_log_lines_are_files,
     a_start_has_a_deadline,
+    the_overview_counts_what_failed_lately_and_names_the_engines,
 );
 
 /// The most that a value has.
@@ -169,4 +170,44 @@ fn a_start_has_a_deadline(database: Database) {
     engine.kill_and_restart();
     assert_eq!(engine.wait_for_end("s")["failure"]["kind"], "deadline");
     assert_eq!(engine.status("unbounded")["ended_at"], Value::Null);
+}
+
+fn the_overview_counts_what_failed_lately_and_names_the_engines(database: Database) {
+    let engine = Engine::start(database);
+    upload(&engine);
+    start(&engine, "sequence", "fine", r#"{"steps": 1}"#);
+    assert_eq!(engine.wait_for_end("fine")["status"], "completed");
+    let number = |shown: &str| {
+        let (_, rest) = shown.split_once("Started in 24h and failed</dt>").unwrap_or_else(|| panic!("{shown}"));
+        let link = "<dd><a href=\"/executions?status=failed&amp;since=24h\">";
+        rest.trim_start().strip_prefix(link).unwrap().split_once('<').unwrap().0.to_owned()
+    };
+    assert_eq!(number(&page(&engine, "/").body), "0");
+    // More than the overview lists.
+    for failed in 0..11 {
+        let id = format!("f{failed}");
+        start(&engine, "hostile", &id, "\"fetch-in-workflow\"");
+        assert_eq!(engine.wait_for_end(&id)["status"], "failed");
+    }
+    let shown = page(&engine, "/").body;
+    assert_eq!(number(&shown), "11");
+    let list = page(&engine, "/executions?status=failed&since=24h").body;
+    assert!(list.contains("/executions/f0\"") && list.contains("/executions/f10\""), "{list}");
+    // The one that failed first began two days ago.
+    let two_days = 2 * 86_400_000_i64;
+    let earlier = format!("update executions set started_at = started_at - {two_days} where id in ('f0', 'f1')");
+    crate::sql(&engine, &earlier);
+    assert_eq!(number(&page(&engine, "/").body), "9");
+    let engines = engine.json(&["nodes"]);
+    let name = engines[0]["name"].as_str().unwrap();
+    assert!(shown.contains(">Engines</h2>") && shown.contains(name), "{name}: {shown}");
+    // Those who may not see nodes do not see them here.
+    let admin = crate::tenants::token(&engine, "", &["--role", "admin", "--name", "ada"]);
+    engine.ok(&["tenant", "create", "other", "--token", &admin]);
+    let token = crate::tenants::token(&engine, &admin, &["--role", "admin", "--name", "eve", "--tenant", "other"]);
+    let wasm = test_engine::component("test-guests");
+    engine.ok(&["upload", &wasm, "--name", "guests", "--token", &token]);
+    engine.ok(&["start", "guests/sleeper", "--input", "86400000", "--id", "naps", "--token", &token]);
+    let of_other = curl(&engine, ("GET", "/"), &["-H", &super::cookie(&engine, &token)], b"");
+    assert!(of_other.body.contains("/executions/naps\"") && !of_other.body.contains(name), "{of_other:?}");
 }
