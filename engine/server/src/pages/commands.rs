@@ -74,7 +74,7 @@ fn with_curl(arguments: &str, path: &str, caller: &Caller) -> Markup {
 }
 
 fn shown(command: &str) -> Markup {
-    html! { pre.value tabindex="0" { (text(command)) } }
+    html! { pre.value.command tabindex="0" { (text(command)) } }
 }
 
 fn json(text: &str) -> String {

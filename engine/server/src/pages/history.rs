@@ -18,6 +18,8 @@ use crate::wording::roughly;
 
 /// The events of a window.
 const EVENTS: u64 = 200;
+/// The end of the kinds of events that are failures.
+const FAILED: &str = "Failed";
 
 /// Which window, and of which run.
 #[derive(Debug, Default, Deserialize)]
@@ -117,7 +119,7 @@ fn further(wanted: &Wanted, path: &str, run: u32, found: &Found<proto::Event>) -
         @if !found.is_all {
             nav.paging aria-label="Windows of the history" {
                 span.note { "Looked at up to event " (last) "." }
-                a rel="next" href={ (path) "/history?" (wanted.query(run, last)) } { "Later" }
+                a rel="next" href={ (path) "/history?" (wanted.query(run, last)) } data-failure[wanted.kind == FAILED] { "Later" }
             }
         }
     }
@@ -150,7 +152,10 @@ fn paging(path: &str, run: u32, after: u64, (shown, newest): (&Found<proto::Even
                 a href=(at(0)) { "Beginning" }
                 a rel="prev" href=(at(after.saturating_sub(EVENTS))) { "Earlier" }
             }
-            @if let Some(last) = shown.last.as_ref().filter(|_| !shown.is_all) { a rel="next" href=(at(last.position)) { "Later" } }
+            @if let Some(last) = shown.last.as_ref().filter(|_| !shown.is_all) {
+                a rel="next" href=(at(last.position)) { "Later" }
+                a data-failure href={ (at(last.position)) "&kind=" (FAILED) } { "Next failure" }
+            }
             @if let Some(newest) = newest.filter(|newest| *newest > after) { a href=(at(newest)) { "Newest" } }
         }
     }
@@ -170,7 +175,7 @@ fn row(event: &proto::Event, before: Option<&proto::Event>, path: &str, run: u32
     let later = before.and_then(|before| before.time.as_ref()).zip(event.time.as_ref());
     let later = later.map(|(from, to)| milliseconds_between(from, to)).filter(|ms| *ms > 0);
     html! {
-        tr id={ "p" (event.position) } class=[event.kind.ends_with("Failed").then_some("failed")] {
+        tr id={ "p" (event.position) } class=[event.kind.ends_with(FAILED).then_some("failed")] {
             th scope="row" { a href={ (path) "/events/" (event.position) "?run=" (run) } { (event.position) } }
             td { (exact(event.time.as_ref())) }
             td.number { @if let Some(ms) = later { "+" (roughly(ms)) } }

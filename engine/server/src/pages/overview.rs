@@ -172,7 +172,7 @@ fn first_steps() -> Markup {
     html! {
         section #recent data-live {
             p.lead { "No execution has been started yet. These commands make a project, build it and start its workflow:" }
-            pre.value tabindex="0" {
+            pre.value.command tabindex="0" {
                 (FIRST_COMMANDS) "\ncerebelum start visits/visit --input @input.json"
             }
         }

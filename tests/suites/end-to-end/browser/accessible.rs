@@ -151,7 +151,7 @@ fn scripts_and_styles_are_small() {
 fn every_page_can_be_read_with_scripts_switched_off() {
     let (scripts, plain) = (Browser::open(DESKTOP), Browser::open(DESKTOP));
     let script = "const main = document.querySelector('main').cloneNode(true); \
-                  for (const of of main.querySelectorAll('time, section[aria-label=Keys]')) of.remove(); \
+                  for (const of of main.querySelectorAll('time, section[aria-label=Keys], button.copy')) of.remove(); \
                   const forms = [...document.forms].filter((form) => !form.querySelector('button')); \
                   return [document.querySelectorAll('h1').length, main.textContent.replace(/\\d[\\d.]*\\s?[a-z]*/g, '').length, forms.length].join()";
     let gallery = Gallery::full();

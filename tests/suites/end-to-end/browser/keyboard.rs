@@ -100,6 +100,48 @@ fn a_person_cancels_many_and_finds_what_failed_with_keys_only() {
 }
 
 #[test]
+fn a_key_goes_from_failure_to_failure() {
+    let engine = engine_with_guests(Database::Sqlite);
+    let input = json!({"base_url": "http://127.0.0.1:1", "paths": ["notes/a"]}).to_string();
+    engine.ok(&["start", "guests/posts", "--input", &input, "--id", "failed"]);
+    assert_eq!(engine.wait_for_end("failed")["status"], "failed");
+    engine.ok(&["start", "guests/sequence", "--input", r#"{"steps": 120}"#, "--id", "long", "--wait"]);
+    let browser = Browser::open(1_280);
+    browser.page(&engine, "/executions/failed/history");
+    let history = engine.history("failed");
+    let failed = history.iter().filter(|event| event["kind"].as_str().unwrap().ends_with("Failed"));
+    let failed: Vec<String> = failed.map(|event| event["position"].to_string()).collect();
+    assert!(failed.len() > 1, "{history:?}");
+    for position in failed {
+        browser.press("f");
+        assert_eq!(browser.run("return document.activeElement.textContent", &[]), position.as_str());
+    }
+    // After the last failure of the window it searches the events that follow.
+    browser.page(&engine, "/executions/long/history?after=0");
+    browser.press("f");
+    browser.sees("#events", "No event fits");
+    assert_eq!(browser.run("return document.querySelector('#kind').value", &[]), "Failed");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_command_is_copied_with_a_button() {
+    let engine = engine_with_guests(Database::Sqlite);
+    asks(&engine, "q");
+    let browser = Browser::open(1_280);
+    let origin = json!({"origin": engine.url(), "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]});
+    browser.cdp("Browser.grantPermissions", &origin);
+    browser.page(&engine, "/executions/q");
+    browser.click("#commands summary");
+    browser.click("#commands button.copy");
+    browser.sees("#commands button.copy", "Copied");
+    let script = "const done = arguments[0]; navigator.clipboard.readText().then(done, (error) => done(String(error)))";
+    let copied = browser.tell("/execute/async", &json!({"script": script, "args": []}));
+    assert_eq!(copied, "cerebelum watch -- q");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
 fn letters_are_keys_until_a_person_switches_them_off() {
     let engine = engine_with_guests(Database::Sqlite);
     let browser = Browser::open(1_280);

@@ -94,7 +94,7 @@ fn a_start_is_shown_as_commands_that_start_it(database: Database) {
     assert_eq!(engine.json(&["list"]), json!([]), "nothing has been started");
     let commands: Vec<String> = told
         .body
-        .split("<pre class=\"value\" tabindex=\"0\">")
+        .split("<pre class=\"value command\" tabindex=\"0\">")
         .skip(1)
         .take(2)
         .map(|rest| unescaped(rest.split_once("</pre>").unwrap().0))

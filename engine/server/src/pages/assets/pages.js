@@ -299,6 +299,8 @@ function key(event) {
   if (pressed[0] === "g" && pressed[1] in PLACES) location.href = HOME + PLACES[pressed[1]];
   else if (pressed === "/") { event.preventDefault(); (document.querySelector("[data-search]") ?? { focus: () => (location.href = HOME + "executions") }).focus(); }
   else if (pressed === "j" || pressed === "k") move(pressed === "j" ? 1 : -1);
+  else if (pressed === "f") nextFailure();
+  else if (pressed === "n") document.querySelector(".new:not([hidden]) button")?.click();
   else if (pressed === "r" && line) { paused = !paused; sayState(); toggle(); }
   else if (pressed === "t") { zone = zones[1 - zones.indexOf(zone)]; localStorage.setItem("zone", zone); showMoments(); }
   else if (pressed === "?") showKeys();
@@ -310,10 +312,33 @@ function move(by) {
   links[Math.max(0, Math.min(links.length - 1, at + by))]?.focus();
 }
 
+// The next failure in the window, or else a search in the events after it.
+function nextFailure() {
+  const links = [...document.querySelectorAll("tr.failed th a")];
+  const next = links[links.indexOf(document.activeElement) + 1];
+  if (next) next.focus();
+  else document.querySelector("a[data-failure]")?.click();
+}
+
+// A browser lets a page copy only over TLS or on its own machine.
+function offerCopies() {
+  for (const command of navigator.clipboard ? document.querySelectorAll("pre.command") : []) {
+    const button = document.createElement("button");
+    button.className = "copy";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(command.textContent);
+      button.textContent = "Copied";
+    });
+    command.after(button);
+  }
+}
+
 for (const part of document.querySelectorAll("[data-live]")) part.dataset.shown = part.innerHTML;
 document.addEventListener("input", (event) => event.target.closest("[data-live]")?.setAttribute("data-touched", "yes"));
 document.addEventListener("keydown", key);
 offerKeys();
+offerCopies();
 showMoments();
 setInterval(showMoments, 1000);
 if (line) follow();
