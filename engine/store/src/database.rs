@@ -37,6 +37,9 @@ const SQLITE_READERS_MAX: usize = 5;
 /// A connection that was idle for longer is pinged before it is used. This is longer than the pauses of an engine that
 /// has nothing to do.
 const TRUSTED_IDLE: Duration = Duration::from_secs(5);
+/// Migrations take as long as they take.
+const NO_TIMEOUTS: [(&str, &str); 3] =
+    [("statement_timeout", "0"), ("lock_timeout", "0"), ("idle_in_transaction_session_timeout", "0")];
 /// The longest that a transaction may be idle or wait for a lock, however long the leases are.
 const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
@@ -275,8 +278,9 @@ async fn open_postgres(
 }
 
 /// Migrates a server's schema, and returns whether the wall between tenants stands. There is no timeout, because a change
-/// to a large table may take long.
-async fn migrate_postgres(server: Server, place: &str) -> Result<bool, StoreError> {
+/// to a large table may take long; one that the role, the database or the server sets does not count here.
+async fn migrate_postgres(mut server: Server, place: &str) -> Result<bool, StoreError> {
+    server.options = server.options.options(NO_TIMEOUTS);
     let connections = Connections::new(server, 1);
     let mut lent = Pooled::new(connections.lend().await.map_err(|error| unusable(place, error))?);
     let migrated = POSTGRES_SCHEMA.run(lent.begin()).await;

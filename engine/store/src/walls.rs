@@ -13,11 +13,12 @@ pub(crate) const READER: &str = "cerebelum_reader";
 /// The setting that names the tenant.
 pub(crate) const NAME_TENANT: &str = "select set_config('cerebelum.tenant', $1, false)";
 /// The tables that clients read.
-const READ_BY_CLIENTS: [&str; 17] = [
+const READ_BY_CLIENTS: [&str; 18] = [
     "executions",
     "attributes",
     "history",
     "calls",
+    "inbox",
     "approvals",
     "approval_links",
     "logs",

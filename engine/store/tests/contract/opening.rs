@@ -1,6 +1,8 @@
 //! Opening a database, and refusing to open one.
 
 use cerebelum_store::{Batch, Store, StoreError, open};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 
 use crate::bench::{Bench, events, fresh, key, new};
 use crate::on_both;
@@ -204,4 +206,33 @@ async fn nobody_else_reads_a_database_file() {
     let store = open(&url).await.unwrap();
     crate::bench::lease(&*store, "n").await;
     assert_eq!(modes(), [0o600; 3]);
+}
+
+/// A migration may wait for a lock, or change a table, for longer than its role's statements may take otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_is_bound_by_no_timeout_of_its_role() {
+    let bench = Bench::postgres().await;
+    let options: PgConnectOptions = bench.url.parse().unwrap();
+    let role = format!("impatient_{}", options.get_database().unwrap());
+    for words in [
+        format!("drop role if exists {role}"),
+        format!("create role {role} superuser login password 'x'"),
+        format!("alter role {role} set statement_timeout = '100ms'"),
+        format!("alter role {role} set lock_timeout = '100ms'"),
+    ] {
+        bench.meddle(words).await;
+    }
+    let url = options.username(&role).password("x").to_url_lossy().to_string();
+    let mut holder = PgConnection::connect(&bench.url).await.unwrap();
+    let lock = "begin; lock table _sqlx_migrations in access exclusive mode";
+    holder.execute(sqlx::raw_sql(lock)).await.unwrap();
+    let opening = tokio::spawn(async move { open(&url).await.map(drop) });
+    let waited = "select count(*) from pg_stat_activity
+        where wait_event_type = 'Lock' and clock_timestamp() - query_start > '500ms' and usename = ";
+    let waited = format!("{waited}'{role}'");
+    while bench.meddle(&waited).await == 0 && !opening.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    holder.execute("rollback").await.unwrap();
+    opening.await.unwrap().unwrap();
 }
