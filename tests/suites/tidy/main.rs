@@ -1,5 +1,6 @@
 //! The tidiness of the tree as tests: arrows between crates, sizes, the one door for effects, the map.
 
+mod deploy;
 mod laws;
 mod limits;
 mod metrics;
