@@ -29,9 +29,10 @@ const RECHECK: Duration = Duration::from_secs(30);
 const OPEN_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What each method of the service does. A method that is missing here is refused.
-pub const ACTIONS: [(&str, Action); 49] = [
+pub const ACTIONS: [(&str, Action); 50] = [
     ("Upload", Action::Develop),
     ("Components", Action::Read),
+    ("ShowComponent", Action::Read),
     ("AcceptComponent", Action::Accept),
     ("RemoveComponent", Action::Develop),
     ("Start", Action::Run),

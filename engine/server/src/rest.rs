@@ -83,7 +83,7 @@ fn in_json(document: &utoipa::openapi::OpenApi) -> String {
 fn described() -> (axum::Router<Shared>, utoipa::openapi::OpenApi) {
     let router = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(components::upload, components::list))
-        .routes(routes!(components::remove))
+        .routes(routes!(components::show, components::remove))
         .routes(routes!(components::accept))
         .routes(routes!(executions::start, executions::list))
         .routes(routes!(executions::start_many))

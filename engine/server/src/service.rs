@@ -128,6 +128,11 @@ impl Verbs for Service {
         Ok(Response::new(proto::ComponentsResponse { components: all(engine.components().await)? }))
     }
 
+    async fn show_component(&self, request: Request<proto::ShowComponentRequest>) -> Answer<proto::ComponentsResponse> {
+        let (engine, proto::ShowComponentRequest { name }) = self.of(request).await?;
+        Ok(Response::new(proto::ComponentsResponse { components: all(engine.component(&name).await)? }))
+    }
+
     async fn accept_component(&self, request: Request<proto::AcceptComponentRequest>) -> Answer<proto::Component> {
         let (engine, proto::AcceptComponentRequest { name, digest }) = self.of(request).await?;
         told(engine.accept_component(&name, &digest).await)

@@ -13,7 +13,7 @@ use crate::convert;
 use crate::directory::manifest_of;
 use crate::grants::{Granted, decide};
 use crate::metrics::result_of;
-use crate::removal::versions_of;
+use crate::removal::{no_component, versions_of};
 use crate::tenant_engine::TenantEngine;
 use crate::tenant_turns::TenantTurn;
 
@@ -129,6 +129,19 @@ impl TenantEngine {
             views.push(convert::component(component, &manifest, &granted[&component.name]));
         }
         Ok(views)
+    }
+
+    /// The versions of one component, as [`Self::components`] has them.
+    ///
+    /// # Errors
+    /// When there is no component of this name, or the database does not answer.
+    pub async fn component(&self, name: &str) -> Result<Vec<ComponentInfo>, ApiError> {
+        let mut versions = self.components().await?;
+        versions.retain(|version| version.name == name);
+        if versions.is_empty() {
+            return Err(no_component(name));
+        }
+        Ok(versions)
     }
 
     /// Grants a version all that it asks for, and makes it the current one of its name. The digest may be cut after 12

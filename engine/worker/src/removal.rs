@@ -73,6 +73,11 @@ pub(crate) async fn keep_unloading(node: Arc<Node>) {
     }
 }
 
+/// The refusal of a name that no component has.
+pub(crate) fn no_component(name: &str) -> ApiError {
+    ApiError::NotFound(format!("there is no component `{}`: see `cerebelum components`", name.escape_debug()))
+}
+
 /// The versions that match a name and the beginning of a digest.
 pub(crate) fn versions_of<'c>(
     all: &'c [Component],
@@ -82,7 +87,7 @@ pub(crate) fn versions_of<'c>(
     let shown = name.escape_debug();
     let mut versions: Vec<&Component> = all.iter().filter(|component| component.name == name).collect();
     if versions.is_empty() {
-        return Err(ApiError::NotFound(format!("there is no component `{shown}`: see `cerebelum components`")));
+        return Err(no_component(name));
     }
     let Some(digest) = digest else { return Ok(versions) };
     versions.retain(|component| !digest.is_empty() && component.digest.as_str().starts_with(digest));

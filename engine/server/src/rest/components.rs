@@ -1,4 +1,4 @@
-//! Components: upload, list, accept, remove.
+//! Components: upload, list, show, accept, remove.
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -31,6 +31,13 @@ pub(super) async fn upload(mut ask: Ask, headers: HeaderMap, body: Body) -> Answ
     responses((status = 200, body = ComponentsJson), Problems))]
 pub(super) async fn list(ask: Ask) -> Answer {
     ask.show(Verbs::components, proto::ComponentsRequest {}).await
+}
+
+/// The versions of one component, the current one first.
+#[utoipa::path(get, path = "/v1/components/{name}", operation_id = "ShowComponent", tag = "components",
+    params(("name" = String, Path)), responses((status = 200, body = ComponentsJson), Problems))]
+pub(super) async fn show(ask: Ask, Path(name): Path<String>) -> Answer {
+    ask.show(Verbs::show_component, proto::ShowComponentRequest { name }).await
 }
 
 /// Grants a version all that it asks for, and makes it the current one of its name.

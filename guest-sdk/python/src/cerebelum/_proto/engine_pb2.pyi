@@ -47,6 +47,10 @@ class Component(Message):
 class ComponentsRequest(Message):
     def __init__(self) -> None: ...
 
+class ShowComponentRequest(Message):
+    name: str
+    def __init__(self, *, name: str | None = ...) -> None: ...
+
 class ComponentsResponse(Message):
     components: Sequence[Component]
     def __init__(self, *, components: Sequence[Component] | None = ...) -> None: ...
@@ -154,6 +158,7 @@ class ExecutionStatus(Message):
     steps: Sequence[Step]
     earlier_events: int
     trace_ids: Sequence[str]
+    unread_signals: Sequence[str]
     def __init__(
         self,
         *,
@@ -166,6 +171,7 @@ class ExecutionStatus(Message):
         steps: Sequence[Step] | None = ...,
         earlier_events: int | None = ...,
         trace_ids: Sequence[str] | None = ...,
+        unread_signals: Sequence[str] | None = ...,
     ) -> None: ...
 
 class Failure(Message):
@@ -956,6 +962,7 @@ class RotateSecretsKeyResponse(Message):
 class Engine:
     Upload: ClassVar[ClientStream[UploadRequest, Component]]
     Components: ClassVar[Unary[ComponentsRequest, ComponentsResponse]]
+    ShowComponent: ClassVar[Unary[ShowComponentRequest, ComponentsResponse]]
     AcceptComponent: ClassVar[Unary[AcceptComponentRequest, Component]]
     RemoveComponent: ClassVar[Unary[RemoveComponentRequest, RemoveComponentResponse]]
     Start: ClassVar[Unary[StartRequest, Summary]]
