@@ -26,6 +26,7 @@ mod deletion;
 mod diverged;
 mod examples;
 mod faults;
+mod foreign;
 mod grants;
 mod growth;
 mod hostile;

@@ -52,7 +52,7 @@ fn led_to(told: &Told) -> String {
 }
 
 /// The header with which a browser sends a token.
-fn cookie(engine: &Engine, token: &str) -> String {
+pub(crate) fn cookie(engine: &Engine, token: &str) -> String {
     format!("cookie: cerebelum_token_{}={token}", engine.url().rsplit(':').next().unwrap())
 }
 

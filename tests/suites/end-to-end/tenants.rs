@@ -163,7 +163,7 @@ fn code_of(refused: &Status) -> Code {
 
 /// Messages as they are on the wire.
 #[derive(Default)]
-struct Raw;
+pub(crate) struct Raw;
 
 impl Codec for Raw {
     type Encode = Vec<u8>;
