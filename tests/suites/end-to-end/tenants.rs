@@ -374,3 +374,28 @@ fn a_request_that_began_before_its_token_ended_is_refused_when_it_is_there(datab
     release.send(()).unwrap();
     assert_eq!(runtime.block_on(call).unwrap(), Ok(()));
 }
+
+/// The token of a login is for its user alone, whatever mask the user has and whatever file was there.
+#[test]
+fn a_login_is_kept_in_a_file_that_only_its_user_may_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let engine = Engine::start(Database::Sqlite);
+    let admin = token(&engine, "", &["--role", "admin", "--name", "ada"]);
+    let home = test_engine::scratch();
+    let file = home.0.join("cerebelum/contexts.toml");
+    let login = |name: &str| {
+        let done = std::process::Command::new("sh")
+            .args(["-c", "umask 000; exec \"$0\" \"$@\""])
+            .arg(test_engine::program("cerebelum"))
+            .args(["--url", engine.url(), "--token", &admin, "login", "--name", name])
+            .env("XDG_CONFIG_HOME", &home.0)
+            .status();
+        assert!(done.unwrap().success());
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(login("one"), 0o600);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(login("two"), 0o600);
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("[contexts.one]") && kept.contains("[contexts.two]") && kept.contains(&admin), "{kept}");
+}
