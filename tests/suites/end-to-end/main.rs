@@ -50,6 +50,7 @@ mod refusals;
 mod removal;
 mod rest;
 mod retention;
+mod revoked_streams;
 mod sagas;
 mod schemas;
 mod secrets;
