@@ -61,6 +61,7 @@ mod terminal;
 mod traces;
 mod transport;
 mod two_engines;
+mod two_tenants;
 mod values;
 mod waiting_is_free;
 mod walls;
