@@ -1,6 +1,9 @@
 //! Opening a database, and refusing to open one.
 
+use std::pin::pin;
+
 use cerebelum_store::{Batch, Store, StoreError, open};
+use futures::future::{Either, select};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 
@@ -226,13 +229,18 @@ async fn a_migration_is_bound_by_no_timeout_of_its_role() {
     let mut holder = PgConnection::connect(&bench.url).await.unwrap();
     let lock = "begin; lock table _sqlx_migrations in access exclusive mode";
     holder.execute(sqlx::raw_sql(lock)).await.unwrap();
-    let opening = tokio::spawn(async move { open(&url).await.map(drop) });
-    let waited = "select count(*) from pg_stat_activity
-        where wait_event_type = 'Lock' and clock_timestamp() - query_start > '500ms' and usename = ";
-    let waited = format!("{waited}'{role}'");
-    while bench.meddle(&waited).await == 0 && !opening.is_finished() {
-        tokio::task::yield_now().await;
+    let waited = format!(
+        "select count(*) from pg_stat_activity
+        where usename = '{role}' and wait_event_type = 'Lock' and clock_timestamp() - query_start > '500ms'"
+    );
+    let release = async {
+        while bench.meddle(&waited).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        holder.execute("rollback").await.unwrap();
+    };
+    match select(pin!(open(&url)), pin!(release)).await {
+        Either::Left((opened, _)) => panic!("it has not waited: {:?}", opened.map(drop)),
+        Either::Right(((), opening)) => drop(opening.await.unwrap()),
     }
-    holder.execute("rollback").await.unwrap();
-    opening.await.unwrap().unwrap();
 }
