@@ -36,8 +36,8 @@ fn l13_a_thousand_rounds_of_a_poll_start_the_workflow_s_guest_once(database: Dat
 /// when there is something to deliver.
 fn guests_that_only_wait_have_so_much_memory_and_no_more(database: Database) {
     const WAITING: usize = 12;
-    // A guest has between 1 and 2 MiB.
-    let settings = [("HIBERNATE_AFTER", "1h"), ("WARM_BYTES_MAX", "6291456")];
+    // A guest has between 2 and 3 MiB, its stacks included.
+    let settings = [("HIBERNATE_AFTER", "1h"), ("WARM_BYTES_MAX", "12582912")];
     let engine = Engine::start_with(database, &settings);
     engine.upload("test-guests");
     let ids: Vec<String> = (0..WAITING).map(|_| engine.begin("listening", &json!({"names": ["go"]}))).collect();
