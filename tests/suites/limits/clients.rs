@@ -59,14 +59,14 @@ async fn large_starts(clients: Vec<EngineClient<Channel>>) {
     while starts.next().await.is_some() {}
 }
 
-/// One call with 300 starts of nearly 1 MiB, from each of 8 clients.
+/// One call with 300 starts of nearly 1 MiB, from each of 3 clients: an engine with this memory takes no more at a time.
 async fn many_large_starts_in_one_call(clients: Vec<EngineClient<Channel>>) {
     let one = |mut client: EngineClient<Channel>| async move {
         let wishes = futures::stream::iter((0..300).map(|_| start("swallowing", MIB - 100)));
         let answer = client.start_many(wishes).await.unwrap().into_inner();
         assert_eq!(answer.results.len(), 300);
     };
-    let mut calls: FuturesUnordered<_> = clients.into_iter().map(one).collect();
+    let mut calls: FuturesUnordered<_> = clients.into_iter().take(3).map(one).collect();
     while calls.next().await.is_some() {}
 }
 
