@@ -52,7 +52,7 @@ impl Kind {
 pub(crate) struct Applicant {
     pub(crate) kind: Kind,
     /// Whose it is.
-    pub(crate) share: GuestOwner,
+    pub(crate) owner: GuestOwner,
     /// Its initial memory.
     pub(crate) bytes: u64,
 }
@@ -84,46 +84,46 @@ struct TenantUse {
 }
 
 impl Occupancy {
-    fn add(&mut self, kind: Kind, share: &GuestOwner, bytes: u64) {
+    fn add(&mut self, kind: Kind, owner: &GuestOwner, bytes: u64) {
         self.bytes += bytes;
         self.bytes_of_workflows += if kind.is_workflow { bytes } else { 0 };
-        self.tenant(share).bytes += bytes;
-        match self.bytes_by_workflow.get_mut(share) {
+        self.tenant(owner).bytes += bytes;
+        match self.bytes_by_workflow.get_mut(owner) {
             Some(of_workflow) => *of_workflow += bytes,
-            None => drop(self.bytes_by_workflow.insert(share.clone(), bytes)),
+            None => drop(self.bytes_by_workflow.insert(owner.clone(), bytes)),
         }
     }
 
-    fn sub(&mut self, kind: Kind, share: &GuestOwner, bytes: u64) {
+    fn sub(&mut self, kind: Kind, owner: &GuestOwner, bytes: u64) {
         self.bytes -= bytes;
         self.bytes_of_workflows -= if kind.is_workflow { bytes } else { 0 };
-        self.tenant(share).bytes -= bytes;
-        if let Some(of_workflow) = self.bytes_by_workflow.get_mut(share) {
+        self.tenant(owner).bytes -= bytes;
+        if let Some(of_workflow) = self.bytes_by_workflow.get_mut(owner) {
             *of_workflow -= bytes;
             if *of_workflow == 0 {
-                self.bytes_by_workflow.remove(share);
+                self.bytes_by_workflow.remove(owner);
             }
         }
     }
 
-    fn take_slot(&mut self, kind: Kind, share: &GuestOwner) {
+    fn take_slot(&mut self, kind: Kind, owner: &GuestOwner) {
         self.slots[kind.line()] += 1;
-        self.tenant(share).slots[kind.line()] += 1;
+        self.tenant(owner).slots[kind.line()] += 1;
     }
 
-    fn free_slot(&mut self, kind: Kind, share: &GuestOwner) {
+    fn free_slot(&mut self, kind: Kind, owner: &GuestOwner) {
         self.slots[kind.line()] -= 1;
-        self.tenant(share).slots[kind.line()] -= 1;
+        self.tenant(owner).slots[kind.line()] -= 1;
     }
 
-    fn tenant(&mut self, share: &GuestOwner) -> &mut TenantUse {
-        self.tenants.entry(share.tenant.clone()).or_default()
+    fn tenant(&mut self, owner: &GuestOwner) -> &mut TenantUse {
+        self.tenants.entry(owner.tenant.clone()).or_default()
     }
 
-    /// The memory of the share's tenant and of its workflow.
-    fn bytes_of(&self, share: &GuestOwner) -> (u64, u64) {
-        let of_tenant = self.tenants.get(&share.tenant).map_or(0, |tenant| tenant.bytes);
-        (of_tenant, self.bytes_by_workflow.get(share).copied().unwrap_or(0))
+    /// The memory of the owner's tenant and of its workflow.
+    fn bytes_of(&self, owner: &GuestOwner) -> (u64, u64) {
+        let of_tenant = self.tenants.get(&owner.tenant).map_or(0, |tenant| tenant.bytes);
+        (of_tenant, self.bytes_by_workflow.get(owner).copied().unwrap_or(0))
     }
 
     /// How much of `all` a tenant that has `has` of it leaves to others.
@@ -132,8 +132,8 @@ impl Occupancy {
         if self.tenants.len() > 1 && has >= part { part } else { 0 }
     }
 
-    fn has_slot(&self, slots: &Slots, kind: Kind, share: &GuestOwner) -> bool {
-        let own = self.tenants.get(&share.tenant).map(|tenant| tenant.slots).unwrap_or_default();
+    fn has_slot(&self, slots: &Slots, kind: Kind, owner: &GuestOwner) -> bool {
+        let own = self.tenants.get(&owner.tenant).map(|tenant| tenant.slots).unwrap_or_default();
         let of = |slots: [u32; 4], is_workflow: bool| u64::from(slots[Kind { is_workflow, ..kind }.line()]);
         let both = |slots| of(slots, true) + of(slots, false);
         let is_free = |all: u32, (taken, own)| taken + self.reserved(all.into(), own) < u64::from(all);
@@ -142,7 +142,7 @@ impl Occupancy {
     }
 
     fn next(&self, line: usize) -> Option<(u64, &Arc<Notify>)> {
-        self.lines[line].next(|share| self.bytes_of(share))
+        self.lines[line].next(|owner| self.bytes_of(owner))
     }
 
     /// Wakes the guest that is next in each line: it may be admitted now.
@@ -215,21 +215,21 @@ impl Admission {
         }
         self.live.fetch_add(1, Ordering::Relaxed);
         self.admitted[applicant.kind.line()].fetch_add(1, Ordering::Relaxed);
-        let Applicant { kind, share, bytes } = applicant;
-        Arc::new(Permit { admission: Arc::clone(self), kind, share, bytes: AtomicU64::new(bytes) })
+        let Applicant { kind, owner, bytes } = applicant;
+        Arc::new(Permit { admission: Arc::clone(self), kind, owner, bytes: AtomicU64::new(bytes) })
     }
 
-    /// Returns when a guest of this share that waits for the ledger has to make room for a guest of a tenant or workflow
+    /// Returns when a guest of this owner that waits for the ledger has to make room for a guest of a tenant or workflow
     /// that uses less memory.
-    pub(crate) async fn displaced(&self, share: &GuestOwner) {
+    pub(crate) async fn displaced(&self, owner: &GuestOwner) {
         loop {
             let sought = self.sought.notified();
             tokio::pin!(sought);
             sought.as_mut().enable();
             {
                 let mut occupancy = self.occupancy.lock();
-                let bytes = occupancy.bytes_of(share);
-                let by = occupancy.sought_by.as_ref().filter(|by| *by != share);
+                let bytes = occupancy.bytes_of(owner);
+                let by = occupancy.sought_by.as_ref().filter(|by| *by != owner);
                 if by.is_some_and(|by| occupancy.bytes_of(by) < bytes) {
                     occupancy.sought_by = None;
                     return;
@@ -240,16 +240,16 @@ impl Admission {
     }
 
     /// Takes a slot and the initial memory for a guest, if both are free.
-    fn take(&self, occupancy: &mut Occupancy, slots: &Slots, Applicant { kind, share, bytes }: &Applicant) -> bool {
+    fn take(&self, occupancy: &mut Occupancy, slots: &Slots, Applicant { kind, owner, bytes }: &Applicant) -> bool {
         // A guest that is larger than the share could never run next to another one. It is admitted when it is alone.
-        let reserved = occupancy.reserved(self.bytes_max, occupancy.bytes_of(share).0);
+        let reserved = occupancy.reserved(self.bytes_max, occupancy.bytes_of(owner).0);
         let of_memory = |sixteenths: u64| (self.bytes_max / 16 * sixteenths - reserved).max(*bytes);
-        let fits = occupancy.has_slot(slots, *kind, share)
+        let fits = occupancy.has_slot(slots, *kind, owner)
             && occupancy.bytes.saturating_add(*bytes) <= of_memory(GUESTS_SHARE)
             && (!kind.is_workflow || occupancy.bytes_of_workflows.saturating_add(*bytes) <= of_memory(WORKFLOWS_SHARE));
         if fits {
-            occupancy.add(*kind, share, *bytes);
-            occupancy.take_slot(*kind, share);
+            occupancy.add(*kind, owner, *bytes);
+            occupancy.take_slot(*kind, owner);
         }
         fits
     }
@@ -269,7 +269,7 @@ impl<'a> Ticket<'a> {
         let mut occupancy = admission.occupancy.lock();
         occupancy.joined += 1;
         let number = occupancy.joined;
-        let called = occupancy.lines[applicant.kind.line()].join(&applicant.share, number);
+        let called = occupancy.lines[applicant.kind.line()].join(&applicant.owner, number);
         drop(occupancy);
         Self { admission, slots, applicant, number, called }
     }
@@ -289,7 +289,7 @@ impl<'a> Ticket<'a> {
         }
         let found = self.admission.take(&mut occupancy, self.slots, self.applicant);
         // Until this guest is admitted, guests of tenants and workflows with more memory are displaced, one after the other.
-        occupancy.sought_by = Some(self.applicant.share.clone()).filter(|_| !found);
+        occupancy.sought_by = Some(self.applicant.owner.clone()).filter(|_| !found);
         drop(occupancy);
         if !found {
             self.admission.sought.notify_waiters();
@@ -301,8 +301,8 @@ impl<'a> Ticket<'a> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut occupancy = self.admission.occupancy.lock();
-        occupancy.lines[self.applicant.kind.line()].leave(&self.applicant.share, self.number);
-        occupancy.sought_by.take_if(|by| *by == self.applicant.share);
+        occupancy.lines[self.applicant.kind.line()].leave(&self.applicant.owner, self.number);
+        occupancy.sought_by.take_if(|by| *by == self.applicant.owner);
         occupancy.call();
     }
 }
@@ -311,7 +311,7 @@ impl Drop for Ticket<'_> {
 pub(crate) struct Permit {
     admission: Arc<Admission>,
     kind: Kind,
-    share: GuestOwner,
+    owner: GuestOwner,
     bytes: AtomicU64,
 }
 
@@ -329,7 +329,7 @@ impl Permit {
         let mut occupancy = self.admission.occupancy.lock();
         let covered = occupancy.bytes.saturating_add(bytes - have) <= self.admission.bytes_max;
         if covered {
-            occupancy.add(self.kind, &self.share, bytes - have);
+            occupancy.add(self.kind, &self.owner, bytes - have);
             self.bytes.store(bytes, Ordering::Relaxed);
         }
         covered
@@ -340,8 +340,8 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.live.fetch_sub(1, Ordering::Relaxed);
         let mut occupancy = self.admission.occupancy.lock();
-        occupancy.sub(self.kind, &self.share, self.bytes.load(Ordering::Relaxed));
-        occupancy.free_slot(self.kind, &self.share);
+        occupancy.sub(self.kind, &self.owner, self.bytes.load(Ordering::Relaxed));
+        occupancy.free_slot(self.kind, &self.owner);
         occupancy.call();
     }
 }
@@ -361,8 +361,8 @@ mod tests {
         slots: &Slots,
         (tenant, kind, bytes): (&str, Kind, u64),
     ) -> Vec<Arc<Permit>> {
-        let share = GuestOwner { tenant: tenant.into(), workflow: "w".into() };
-        let applicant = || Applicant { kind, share: share.clone(), bytes };
+        let owner = GuestOwner { tenant: tenant.into(), workflow: "w".into() };
+        let applicant = || Applicant { kind, owner: owner.clone(), bytes };
         std::iter::from_fn(|| admission.admit(slots, applicant()).now_or_never()).collect()
     }
 

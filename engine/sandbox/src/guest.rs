@@ -151,7 +151,7 @@ pub(crate) enum Progress<T> {
 pub(crate) struct MoveGate {
     pub(crate) account: Arc<Account>,
     pub(crate) admission: Arc<Admission>,
-    pub(crate) share: GuestOwner,
+    pub(crate) owner: GuestOwner,
 }
 
 impl MoveGate {
@@ -160,7 +160,7 @@ impl MoveGate {
         tokio::select! {
             biased;
             moving = self.account.moving() => Some(moving),
-            () = self.admission.displaced(&self.share) => None,
+            () = self.admission.displaced(&self.owner) => None,
         }
     }
 }
@@ -265,7 +265,7 @@ mod tests {
         let gate = MoveGate {
             account: Ledger::new(1 << 20).account(),
             admission: Admission::new(1 << 20),
-            share: GuestOwner::default(),
+            owner: GuestOwner::default(),
         };
         GuestDriver::new(Arc::clone(calls), (Cpu::new(Duration::from_secs(1)), gate), run)
     }

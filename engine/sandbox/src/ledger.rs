@@ -170,7 +170,7 @@ pub struct GuestOwner {
 }
 
 impl Account {
-    /// The share of this execution's guests.
+    /// The owner of this execution's guests.
     #[must_use]
     pub fn owner_of(&self, workflow: &str) -> GuestOwner {
         GuestOwner { tenant: self.tenant.clone(), workflow: workflow.into() }

@@ -51,7 +51,7 @@ pub use guest::Guest;
 pub use host_error::{HostError, InspectError, LoadError, SandboxError};
 pub use ledger::{Account, GuestOwner, Held, Ledger, Moving, SMALL_BYTES};
 pub use limits::{COMPONENT_BYTES_MAX, Config};
-pub use machine::{at_most_an_eighth, memory_bytes, memory_to_share};
+pub use machine::{at_most_one_of, memory_bytes, memory_to_share};
 pub use manifest::{Manifest, StepInfo, WorkflowInfo};
 pub use metrics::{SandboxMetrics, SandboxUsage};
 pub use priority::{compute_in_background, work_promptly};

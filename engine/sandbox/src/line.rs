@@ -22,30 +22,30 @@ impl Line {
     }
 
     /// Adds a guest behind the earlier ones of its workflow. Later guests have larger numbers.
-    pub(crate) fn join(&mut self, share: &GuestOwner, number: u64) -> Arc<Notify> {
+    pub(crate) fn join(&mut self, owner: &GuestOwner, number: u64) -> Arc<Notify> {
         let called = Arc::new(Notify::new());
-        self.0.entry(share.clone()).or_default().push_back((number, Arc::clone(&called)));
+        self.0.entry(owner.clone()).or_default().push_back((number, Arc::clone(&called)));
         called
     }
 
     /// Removes a guest, admitted or not.
-    pub(crate) fn leave(&mut self, share: &GuestOwner, number: u64) {
-        let Some(waiting) = self.0.get_mut(share) else { return };
+    pub(crate) fn leave(&mut self, owner: &GuestOwner, number: u64) {
+        let Some(waiting) = self.0.get_mut(owner) else { return };
         // Nearly always it is the first one, and thousands may stand behind it.
         match waiting.front() {
             Some((first, _)) if *first == number => drop(waiting.pop_front()),
             _ => waiting.retain(|(other, _)| *other != number),
         }
         if waiting.is_empty() {
-            self.0.remove(share);
+            self.0.remove(owner);
         }
     }
 
-    /// The next guest. `has` is the memory of a share's tenant and workflow; of several shares with the least, it is the
+    /// The next guest. `has` is the memory of an owner's tenant and workflow; of several owners with the least, it is the
     /// guest that has waited longest.
     pub(crate) fn next(&self, has: impl Fn(&GuestOwner) -> (u64, u64)) -> Option<(u64, &Arc<Notify>)> {
-        let firsts = self.0.iter().filter_map(|(share, waiting)| Some((share, waiting.front()?)));
-        let (_, (number, called)) = firsts.min_by_key(|(share, (number, _))| (has(share), *number))?;
+        let firsts = self.0.iter().filter_map(|(owner, waiting)| Some((owner, waiting.front()?)));
+        let (_, (number, called)) = firsts.min_by_key(|(owner, (number, _))| (has(owner), *number))?;
         Some((*number, called))
     }
 }
@@ -54,17 +54,17 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn share(tenant: &str, workflow: char) -> GuestOwner {
+    fn owner(tenant: &str, workflow: char) -> GuestOwner {
         GuestOwner { tenant: tenant.into(), workflow: workflow.to_string().into() }
     }
 
     /// Lets guests of one tenant join, each named by its workflow, then admits them one by one. `used` is the initial
     /// usage of the workflows; each admitted guest adds one.
     fn served(joined: &str, used: &[(char, u64)], leaves: Option<u64>) -> String {
-        let mut has: HashMap<GuestOwner, u64> = used.iter().map(|(name, used)| (share("", *name), *used)).collect();
+        let mut has: HashMap<GuestOwner, u64> = used.iter().map(|(name, used)| (owner("", *name), *used)).collect();
         let mut line = Line::default();
         let name = |number: u64| joined.chars().nth(usize::try_from(number).unwrap()).unwrap();
-        let of = |number| share("", name(number));
+        let of = |number| owner("", name(number));
         for number in 0..joined.len() as u64 {
             line.join(&of(number), number);
         }
@@ -72,7 +72,7 @@ mod tests {
             line.leave(&of(number), number);
         }
         let mut served = String::new();
-        while let Some((number, _)) = line.next(|share| (0, has.get(share).copied().unwrap_or(0))) {
+        while let Some((number, _)) = line.next(|owner| (0, has.get(owner).copied().unwrap_or(0))) {
             served.push(name(number));
             line.leave(&of(number), number);
             *has.entry(of(number)).or_default() += 1;
@@ -94,10 +94,10 @@ mod tests {
     fn a_tenant_gains_nothing_by_many_workflows() {
         let mut line = Line::default();
         for (number, workflow) in (0..).zip('a'..='y') {
-            line.join(&share("loud", workflow), number);
+            line.join(&owner("loud", workflow), number);
         }
-        line.join(&share("quiet", 'z'), 99);
-        let next = line.next(|share| if &*share.tenant == "loud" { (2, 0) } else { (1, 1) });
+        line.join(&owner("quiet", 'z'), 99);
+        let next = line.next(|owner| if &*owner.tenant == "loud" { (2, 0) } else { (1, 1) });
         assert_eq!(next.unwrap().0, 99);
     }
 }

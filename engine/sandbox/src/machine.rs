@@ -23,10 +23,10 @@ pub fn memory_to_share() -> u64 {
     all.saturating_sub(ENGINE_BYTES).max(all / 4)
 }
 
-/// This bound, or an eighth of the memory that this process may have if that is less.
+/// This bound, or one of `parts` parts of the memory that this process may have if that is less.
 #[must_use]
-pub fn at_most_an_eighth(bytes_max: usize) -> usize {
-    usize::try_from(memory_bytes() / 8).map_or(bytes_max, |eighth| bytes_max.min(eighth))
+pub fn at_most_one_of(parts: u64, bytes_max: usize) -> usize {
+    usize::try_from(memory_bytes() / parts).map_or(bytes_max, |part| bytes_max.min(part))
 }
 
 /// The smallest memory limit of this process's control groups, version 2 or 1.

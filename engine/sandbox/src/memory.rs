@@ -96,7 +96,7 @@ mod tests {
     fn memory_and_tables_and_what_a_guest_always_takes_are_reserved_together() {
         let admission = Admission::new(16 << 20);
         let kind = Kind { is_large: false, is_workflow: false };
-        let applicant = Applicant { kind, share: GuestOwner::default(), bytes: 1 << 20 };
+        let applicant = Applicant { kind, owner: GuestOwner::default(), bytes: 1 << 20 };
         let place = admission.admit(&Slots::new(2), applicant).now_or_never().unwrap();
         let calls = HostCalls::new(0, &Ledger::new(0).account());
         let mut limit = MemoryLimit::new(&calls, &place, 1 << 20, 12 << 20);

@@ -81,16 +81,16 @@ impl Program {
     /// None at present; the engine's own faults show in the guest's turns.
     pub async fn start(&self, begin: GuestInput, account: Arc<Account>) -> Result<Guest, HostError> {
         let Inner { shared, label, pre, .. } = &*self.0;
-        let share = account.owner_of(&begin.workflow);
+        let owner = account.owner_of(&begin.workflow);
         let config = &shared.config;
         let (growth_bytes, cpu) = match begin.entry {
             Entry::Workflow(_) => (config.workflow_growth_bytes_max, config.workflow_cpu_max),
             Entry::Step(_) => (config.step_growth_bytes_max, config.step_cpu_max),
         };
         let cpu = Cpu::new(cpu);
-        let instance = instantiate(shared, label.size, growth_bytes, (&begin, &account, &share), &cpu).await;
+        let instance = instantiate(shared, label.size, growth_bytes, (&begin, &account, &owner), &cpu).await;
         shared.admission.count_start();
-        let gate = MoveGate { account, admission: Arc::clone(&shared.admission), share };
+        let gate = MoveGate { account, admission: Arc::clone(&shared.admission), owner };
         Ok(Guest::new((self.clone(), instance), pre.clone(), (begin.entry, begin.input), (cpu, gate)))
     }
 
@@ -107,13 +107,13 @@ async fn instantiate(
     shared: &Shared,
     size: GuestSize,
     growth_bytes: usize,
-    (begin, account, share): (&GuestInput, &Arc<Account>, &GuestOwner),
+    (begin, account, owner): (&GuestInput, &Arc<Account>, &GuestOwner),
     cpu: &Arc<Cpu>,
 ) -> Instance {
     let profile = shared.engines.of(size);
     let is_workflow = matches!(begin.entry, Entry::Workflow(_));
     let kind = Kind { is_large: size.is_large(), is_workflow };
-    let applicant = Applicant { kind, share: share.clone(), bytes: size.all() };
+    let applicant = Applicant { kind, owner: owner.clone(), bytes: size.all() };
     let place = shared.admission.admit(&profile.slots, applicant).await;
     let calls = HostCalls::new(begin.clock.0, account);
     let initial = usize::try_from(size.memory).unwrap_or(usize::MAX);
@@ -198,10 +198,10 @@ async fn tell(shared: &Shared, pre: &ComponentPre<State>, size: GuestSize) -> Re
     let cpu = Cpu::new(shared.config.workflow_cpu_max);
     let growth_bytes = shared.config.workflow_growth_bytes_max;
     let account = shared.config.ledger.account();
-    let share = account.owner_of("");
-    let instance = instantiate(shared, size, growth_bytes, (&begin, &account, &share), &cpu).await;
+    let owner = account.owner_of("");
+    let instance = instantiate(shared, size, growth_bytes, (&begin, &account, &owner), &cpu).await;
     let calls = Arc::clone(&instance.store.data().calls);
-    let gate = MoveGate { account, admission: Arc::clone(&shared.admission), share };
+    let gate = MoveGate { account, admission: Arc::clone(&shared.admission), owner };
     let mut drive = GuestDriver::new(Arc::clone(&calls), (cpu, gate), ask(instance, pre.clone()));
     let told = match drive.advance().await {
         Progress::Quiescent => Err("its `describe` waits for something: it must not make a durable call".to_owned()),

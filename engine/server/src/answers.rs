@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use cerebelum_worker::{TenantId, TenantMap, at_most_an_eighth};
+use cerebelum_worker::{TenantId, TenantMap, at_most_one_of};
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::Status;
@@ -62,7 +62,7 @@ struct Own {
 
 impl Default for Budget {
     fn default() -> Self {
-        let bytes_max = at_most_an_eighth(ANSWER_BYTES_MAX);
+        let bytes_max = at_most_one_of(8, ANSWER_BYTES_MAX);
         Self { bytes_max, all: Arc::new(Semaphore::new(bytes_max / UNIT_BYTES)), tenants: Arc::default() }
     }
 }

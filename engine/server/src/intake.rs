@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use cerebelum_worker::{Engine, TenantId, TenantMap, at_most_an_eighth};
+use cerebelum_worker::{Engine, TenantId, TenantMap, at_most_one_of};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use tonic::Status;
@@ -49,7 +49,7 @@ pub(crate) struct Intake {
 
 impl Default for Intake {
     fn default() -> Self {
-        Self { bytes_max: at_most_an_eighth(REQUEST_BYTES_MAX), all: Arc::default(), tenants: Arc::default() }
+        Self { bytes_max: at_most_one_of(8, REQUEST_BYTES_MAX), all: Arc::default(), tenants: Arc::default() }
     }
 }
 

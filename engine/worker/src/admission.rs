@@ -124,7 +124,7 @@ impl EvictionBackoff {
 pub(crate) async fn start(
     node: &Node,
     waiting: &Arc<WaitingGuests>,
-    (program, account, share): (Arc<dyn Program>, Arc<Account>, GuestOwner),
+    (program, account, owner): (Arc<dyn Program>, Arc<Account>, GuestOwner),
     begin: GuestInput,
 ) -> Result<Admitted, HostError> {
     let runtime = &node.runtime;
@@ -156,10 +156,10 @@ pub(crate) async fn start(
             node.idle_guests.evict(wanted, backoff.request(), up_to);
         }
         if wanted > ASKED_MAX {
-            node.idle_guests.evict_among_others(wanted, &share);
+            node.idle_guests.evict_among_others(wanted, &owner);
         }
         if backoff.is_due() && !planted("places-not-shared") {
-            node.idle_guests.evict_among_same(&share, runtime.boot_ms().saturating_sub(SLICE_MS));
+            node.idle_guests.evict_among_same(&owner, runtime.boot_ms().saturating_sub(SLICE_MS));
         }
     }
 }

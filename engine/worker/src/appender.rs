@@ -33,14 +33,6 @@ pub(crate) enum NotWritten {
     Unavailable(String),
 }
 
-/// Why a group was not written as it is. Nothing of it happened.
-enum GroupError {
-    /// Another attempt may never succeed.
-    Rejected(String),
-    /// Another attempt may succeed, and the database takes other writes meanwhile.
-    Unavailable(String),
-}
-
 /// The result when another node has the claim.
 pub(crate) const CLAIM_LOST: NotWritten = NotWritten::Refused(AppendError::ClaimLost);
 
@@ -107,7 +99,7 @@ impl Appender {
         crate::fail::point("batch-asked");
         let mut groups = self.groups(batches);
         while let Some(group) = groups.pop() {
-            let (error, is_stuck) = match self.write(&group).await {
+            let error = match self.write(&group).await {
                 Ok(written) => {
                     self.absolve(&group.batches);
                     for (place, answer) in group.places.into_iter().zip(written) {
@@ -115,8 +107,7 @@ impl Appender {
                     }
                     continue;
                 }
-                Err(GroupError::Rejected(cause)) => (NotWritten::Rejected(cause), group.is_stuck),
-                Err(GroupError::Unavailable(cause)) => (NotWritten::Unavailable(cause), true),
+                Err(error) => error,
             };
             if let [batch] = &*group.batches {
                 self.suspects.lock().insert(batch.key.clone());
@@ -127,6 +118,7 @@ impl Appender {
             self.warnings.line(&*self.runtime, |more| {
                 tracing::warn!(?error, count, more, "the database did not take a group of batches: it is split");
             });
+            let is_stuck = group.is_stuck || matches!(error, NotWritten::Unavailable(_));
             groups.extend(group.halves(is_stuck));
         }
         answers
@@ -162,7 +154,7 @@ impl Appender {
     ///
     /// # Errors
     /// When the database does not take the group, and may take a part of it: nothing happened.
-    async fn write(&self, group: &Group) -> Result<Vec<Result<InboxCursor, AppendError>>, GroupError> {
+    async fn write(&self, group: &Group) -> Result<Vec<Result<InboxCursor, AppendError>>, NotWritten> {
         let batches = &group.batches;
         // How often the lease was renewed when the group was not taken for the first time. A further renewal shows that
         // the database takes writes.
@@ -196,7 +188,7 @@ impl Appender {
                 Err(StoreError::Rejected(cause) | StoreError::Corrupt(cause))
                     if !planted("rejected-is-tried-again") =>
                 {
-                    return Err(GroupError::Rejected(cause));
+                    return Err(NotWritten::Rejected(cause));
                 }
                 Err(StoreError::Unavailable(cause) | StoreError::Rejected(cause))
                     if self.lease.incarnation().is_some() =>
@@ -204,7 +196,7 @@ impl Appender {
                     let renewals = self.lease.renewals();
                     let is_stuck = group.is_stuck || renewals > *renewed.get_or_insert(renewals);
                     if is_stuck && !planted("rejected-is-tried-again") {
-                        return Err(GroupError::Unavailable(cause));
+                        return Err(NotWritten::Unavailable(cause));
                     }
                     self.warnings.line(&*self.runtime, |more| {
                         tracing::warn!(cause, more, "the database takes no writes: trying again");

@@ -123,12 +123,13 @@ impl<T: Request, R: Send + 'static> Batcher<T, R> {
         let watched = liveness.clone();
         liveness.runtime().spawn(Box::pin(async move {
             let mut gathered = Gathered { tenants: BTreeMap::new() };
-            // A panic must not end all writing. The callers whose requests are lost with it get no answer and check again.
-            while AssertUnwindSafe(keep_writing(&watched, &mut incoming, &mut gathered, &mut write))
-                .catch_unwind()
-                .await
-                .is_err()
-            {}
+            loop {
+                let writing = keep_writing(&watched, &mut incoming, &mut gathered, &mut write);
+                if AssertUnwindSafe(writing).catch_unwind().await.is_ok() {
+                    return;
+                }
+                // A panic must not end all writing. The callers whose requests are lost get no answer and check again.
+            }
         }));
         Self { submitted }
     }
@@ -220,6 +221,21 @@ mod tests {
         gathered.add(ACTIVE_MS + 1, one(1));
         assert_eq!(gathered.tenants.len(), 1);
         assert_eq!(gathered.group().0.len(), 2, "in the order of their coming");
+    }
+
+    #[tokio::test]
+    async fn a_panic_loses_the_group_that_it_meets_and_no_other_one() {
+        let liveness = Liveness::new(Arc::new(ThisRuntime));
+        let batcher = Batcher::new(&liveness, |group: Vec<TenantId>| {
+            assert_ne!(group, [TenantId(7)], "before the group is written");
+            async move {
+                assert_ne!(group, [TenantId(8)], "while it is written");
+                vec![(); group.len()]
+            }
+        });
+        for (tenant, answer) in [(7, None), (1, Some(())), (8, None), (1, Some(()))] {
+            assert_eq!(batcher.submit(TenantId(tenant)).await, answer);
+        }
     }
 
     /// The longest wait that is recorded is of the group that is written, however long there is always one more.

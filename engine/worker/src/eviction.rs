@@ -48,7 +48,7 @@ struct IdleState {
 pub(crate) struct IdleEntry {
     pub(crate) scope: Scope,
     /// Whose it is.
-    pub(crate) share: GuestOwner,
+    pub(crate) owner: GuestOwner,
     /// Its memory.
     pub(crate) bytes: u64,
     /// The number of calls that a rerun would repeat.
@@ -99,7 +99,7 @@ impl IdleGuests {
         state.latest += 1;
         state.idle += 1;
         state.bytes += entry.bytes;
-        *state.by_workflow.entry(entry.share.clone()).or_default() += entry.bytes;
+        *state.by_workflow.entry(entry.owner.clone()).or_default() += entry.bytes;
         let rank = (cost(entry.calls), state.latest);
         let idle = IdleGuest { idle_guests: Arc::clone(self), rank, entry: entry.clone() };
         state.guests.insert(rank, entry);
@@ -132,18 +132,18 @@ impl IdleGuests {
     /// A guest of this workflow has waited long for admission: asks up to `guests` idle guests of workflows with more
     /// idle memory to leave, regardless of their executions' activity. Otherwise one workflow could fill all slots and
     /// keep them.
-    pub(crate) fn evict_among_others(&self, guests: u32, share: &GuestOwner) {
+    pub(crate) fn evict_among_others(&self, guests: u32, owner: &GuestOwner) {
         let mut state = self.state.lock();
-        for rank in state.of_others(share, guests) {
+        for rank in state.of_others(owner, guests) {
             state.ask_one(rank, EvictionPriority::Urgent);
         }
     }
 
     /// A workflow has waited for admission for a time slice: asks the guest of its other executions that was admitted
     /// first to leave, regardless of that one's activity, if it was admitted at `since_ms` or before.
-    pub(crate) fn evict_among_same(&self, share: &GuestOwner, since_ms: u64) {
+    pub(crate) fn evict_among_same(&self, owner: &GuestOwner, since_ms: u64) {
         let mut state = self.state.lock();
-        if let Some(rank) = state.first_admitted(share, since_ms) {
+        if let Some(rank) = state.first_admitted(owner, since_ms) {
             state.ask_one(rank, EvictionPriority::Urgent);
         }
     }
@@ -174,10 +174,10 @@ impl IdleState {
 
     /// The first guests of workflows with more idle memory than this one, among the first [`SEARCHED_MAX`] of both
     /// lists.
-    fn of_others(&self, share: &GuestOwner, count: u32) -> Vec<Rank> {
-        let has = |share: &GuestOwner| self.by_workflow.get(share).copied().unwrap_or(0);
-        let least = has(share);
-        let of_others = self.searched().filter(|(_, guest)| has(&guest.share) > least).map(|(rank, _)| *rank);
+    fn of_others(&self, owner: &GuestOwner, count: u32) -> Vec<Rank> {
+        let has = |owner: &GuestOwner| self.by_workflow.get(owner).copied().unwrap_or(0);
+        let least = has(owner);
+        let of_others = self.searched().filter(|(_, guest)| has(&guest.owner) > least).map(|(rank, _)| *rank);
         let mut ranks: Vec<Rank> = of_others.collect();
         ranks.sort_unstable();
         ranks.truncate(usize::try_from(count).unwrap_or(usize::MAX));
@@ -185,8 +185,8 @@ impl IdleState {
     }
 
     /// The workflow guest of this workflow that was admitted first, at `since_ms` or before, among the same.
-    fn first_admitted(&self, share: &GuestOwner, since_ms: u64) -> Option<Rank> {
-        let is_due = |guest: &IdleEntry| guest.since_ms <= since_ms && guest.scope.is_root() && guest.share == *share;
+    fn first_admitted(&self, owner: &GuestOwner, since_ms: u64) -> Option<Rank> {
+        let is_due = |guest: &IdleEntry| guest.since_ms <= since_ms && guest.scope.is_root() && guest.owner == *owner;
         let due = self.searched().filter(|(_, guest)| is_due(guest));
         due.min_by_key(|(rank, guest)| (guest.since_ms, **rank)).map(|(rank, _)| *rank)
     }
@@ -236,10 +236,10 @@ impl Drop for IdleGuest {
             state.bytes -= guest.bytes;
         }
         state.asked.remove(&self.rank);
-        if let Some(has) = state.by_workflow.get_mut(&self.entry.share) {
+        if let Some(has) = state.by_workflow.get_mut(&self.entry.owner) {
             *has -= self.entry.bytes;
             if *has == 0 {
-                state.by_workflow.remove(&self.entry.share);
+                state.by_workflow.remove(&self.entry.owner);
             }
         }
         let mut asked = self.entry.pressure.asked.lock();
@@ -252,14 +252,14 @@ impl Drop for IdleGuest {
 mod tests {
     use super::*;
 
-    fn share(workflow: &str) -> GuestOwner {
+    fn owner(workflow: &str) -> GuestOwner {
         GuestOwner { tenant: "acme".into(), workflow: workflow.into() }
     }
 
     /// A guest with this memory and this number of calls.
     fn guest(scope: &str, workflow: &str, (bytes, calls): (u64, u32), pressure: &Arc<Pressure>) -> IdleEntry {
-        let (scope, share) = (Scope::from_text(scope), share(workflow));
-        IdleEntry { scope, share, bytes, calls, since_ms: 0, pressure: Arc::clone(pressure) }
+        let (scope, owner) = (Scope::from_text(scope), owner(workflow));
+        IdleEntry { scope, owner, bytes, calls, since_ms: 0, pressure: Arc::clone(pressure) }
     }
 
     /// Guests of these sizes become idle one after the other, one of them leaves, then some are evicted. `expected` are
@@ -327,7 +327,7 @@ mod tests {
         let (idle_guests, pressure) = (IdleGuests::new(1_000), Arc::<Pressure>::default());
         let _entered = ["a", "b", "a"].map(|workflow| idle_guests.enter(guest("", workflow, (40, 0), &pressure)));
         idle_guests.evict(1, EvictionPriority::Polite, u64::MAX);
-        idle_guests.evict_among_others(5, &share("b"));
+        idle_guests.evict_among_others(5, &owner("b"));
         assert_eq!(pressure.asked.lock().urgently.keys().map(|rank| rank.1).collect::<Vec<_>>(), [1, 3]);
     }
 
@@ -339,7 +339,7 @@ mod tests {
         };
         let _entered = [enter("", "a", 30), enter("", "a", 20), enter("1", "a", 5), enter("", "b", 5)];
         let asked = |until| {
-            idle_guests.evict_among_same(&share("a"), until);
+            idle_guests.evict_among_same(&owner("a"), until);
             numbers(&pressure)
         };
         assert!(asked(19).is_empty());

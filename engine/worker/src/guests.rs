@@ -101,7 +101,7 @@ pub(crate) struct Guests {
     lengths: Arc<TurnLengths>,
     /// The execution's key as text, for the crash log.
     key: Arc<str>,
-    share: GuestOwner,
+    owner: GuestOwner,
     /// The execution's account in the ledger.
     account: Arc<Account>,
     slots: BTreeMap<Scope, GuestSlot>,
@@ -129,7 +129,7 @@ impl Guests {
             tenant: key.tenant,
             lengths: Arc::default(),
             key: key.to_string().into(),
-            share: account.owner_of(&workflow),
+            owner: account.owner_of(&workflow),
             account,
             slots: BTreeMap::new(),
             moving: 0,
@@ -178,7 +178,7 @@ impl Guests {
             self.set_end(&scope, Some(self.deadline(length)));
         }
         let (node, waiting) = (self.node.clone(), self.waiting.clone());
-        let program = (program, self.account.clone(), self.share.clone());
+        let program = (program, self.account.clone(), self.owner.clone());
         let guest = async move { admission::start(&node, &waiting, program, begin).await };
         self.run(scope, guest, (None, repeats));
     }
@@ -303,7 +303,7 @@ impl Guests {
         }
         let idle = self.node.idle_guests.enter(IdleEntry {
             scope: scope.clone(),
-            share: self.share.clone(),
+            owner: self.owner.clone(),
             bytes: admitted.guest.memory_bytes(),
             calls,
             since_ms: admitted.since_ms,

@@ -79,7 +79,7 @@ pub use api::*;
 pub use audit::AuditRequest;
 pub use bulk::{BulkJobView, BulkRequest, BulkState};
 pub use cerebelum_history::{CallerSpan, SpanContext};
-pub use cerebelum_sandbox::{COMPONENT_BYTES_MAX, WorkflowInfo, at_most_an_eighth, run_as_compile_box, work_promptly};
+pub use cerebelum_sandbox::{COMPONENT_BYTES_MAX, WorkflowInfo, at_most_one_of, run_as_compile_box, work_promptly};
 pub use cerebelum_store::{AuditRow, BulkRefusal, ChildCounts, Count, TenantId};
 pub use config::{Config, KEEP_RUNS_MIN, LEASE_MIN};
 pub use directory::NoProgram;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use cerebelum_sandbox::{Ledger, at_most_an_eighth};
+use cerebelum_sandbox::{Ledger, at_most_one_of};
 use cerebelum_store::{Batch, ExecutionKey, Existing, Store, StoreError, TenantId};
 use futures::FutureExt;
 use tokio::sync::Notify;
@@ -122,7 +122,7 @@ impl Node {
             idle_guests: IdleGuests::new(config.warm_bytes_max),
             computing: Arc::new(Computing::new(runtime.clone(), shares.clone())),
             web,
-            answers: AnswerMemory::new(at_most_an_eighth(ENGINE_ANSWER_BYTES_MAX)),
+            answers: AnswerMemory::new(at_most_one_of(8, ENGINE_ANSWER_BYTES_MAX)),
             open_requests: AnswerMemory::of_requests(),
             exchanges: Arc::default(),
             stopping: AtomicBool::new(false),

@@ -119,7 +119,7 @@ impl StoredHistory {
     }
 
     /// Waits for room if a long history is to be read. The memory is held until the guests have begun.
-    async fn room(&self, bytes: u64, account: &Arc<Account>) -> LoadMemory {
+    async fn memory_for(&self, bytes: u64, account: &Arc<Account>) -> LoadMemory {
         if bytes < LONG_BYTES {
             return None;
         }
@@ -153,7 +153,7 @@ impl StoredHistory {
         let from = |scope: &Scope| Some((scope.clone(), execution.journal_from(scope)?));
         let wanted: Vec<(Scope, Position)> = scopes.iter().filter_map(from).collect();
         let bytes = if scopes.iter().any(Scope::is_root) { execution.history_bytes() } else { 0 };
-        let room = self.room(bytes, account).await;
+        let room = self.memory_for(bytes, account).await;
         Ok((self.read(&wanted, execution.saved()).await?, room))
     }
 

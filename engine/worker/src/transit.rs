@@ -118,34 +118,34 @@ mod tests {
 
     #[tokio::test]
     async fn requests_wait_for_each_other_and_too_many_are_refused() {
-        let room = Transit::new(0);
+        let transit = Transit::new(0);
         let mut under_way = Vec::new();
-        while let Some(entered) = room.for_request(1 << 20).now_or_never() {
+        while let Some(entered) = transit.for_request(1 << 20).now_or_never() {
             under_way.push(entered.unwrap());
         }
         assert_eq!(under_way.len(), 3, "four copies of each fit into 16 MiB three times");
-        let mut waiting: Vec<_> = (0..15).map(|_| Box::pin(room.for_request(1 << 20))).collect();
+        let mut waiting: Vec<_> = (0..15).map(|_| Box::pin(transit.for_request(1 << 20))).collect();
         for waits in &mut waiting {
             assert!(waits.now_or_never().is_none());
         }
-        assert!(matches!(room.for_request(1 << 20).now_or_never(), Some(Err(ApiError::Unavailable(_)))));
+        assert!(matches!(transit.for_request(1 << 20).now_or_never(), Some(Err(ApiError::Unavailable(_)))));
         assert!(
-            matches!(room.for_request(1 << 10).now_or_never(), Some(Ok(_))),
+            matches!(transit.for_request(1 << 10).now_or_never(), Some(Ok(_))),
             "what is small is not refused for them"
         );
         under_way.pop();
         assert!(matches!((&mut waiting[0]).now_or_never(), Some(Ok(_))));
         drop(waiting);
-        assert_eq!(room.requests.large.waiting.load(Ordering::Relaxed), 0, "a request that is gone waits no longer");
+        assert_eq!(transit.requests.large.waiting.load(Ordering::Relaxed), 0, "a request that is gone waits no longer");
     }
 
     #[tokio::test]
-    async fn what_is_larger_than_the_way_goes_alone() {
-        let room = Transit::new(0);
-        let alone = room.to_write(1 << 30).now_or_never();
-        assert!(alone.is_some() && room.to_write(1 << 20).now_or_never().is_none());
-        assert!(room.to_write(1).now_or_never().is_some(), "what is small does not wait for it");
+    async fn what_is_larger_than_its_lane_goes_alone() {
+        let transit = Transit::new(0);
+        let alone = transit.to_write(1 << 30).now_or_never();
+        assert!(alone.is_some() && transit.to_write(1 << 20).now_or_never().is_none());
+        assert!(transit.to_write(1).now_or_never().is_some(), "what is small does not wait for it");
         drop(alone);
-        assert!(room.to_write(1 << 20).now_or_never().is_some());
+        assert!(transit.to_write(1 << 20).now_or_never().is_some());
     }
 }

@@ -336,3 +336,21 @@ impl Execution {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_stored_signal_is_read_from_its_beginning() {
+        for name in ["paid", "a \"quoted\" \\ name", "line\nbreak", "größe"] {
+            let stored =
+                Json::of(&Message::Signal { name: name.to_owned(), data: Json::null(), cause: None }).to_string();
+            let data = stored.find("\"data\"").expect("it has data");
+            assert_eq!(Message::signal_name(&stored).as_deref(), Some(name));
+            assert_eq!(Message::signal_name(&stored[..data]).as_deref(), Some(name), "whatever follows");
+        }
+        assert_eq!(Message::signal_name(r#"{"Signal":{"name":"pai"#), None);
+        assert_eq!(Message::signal_name(&Json::of(&Message::Pause).to_string()), None);
+    }
+}

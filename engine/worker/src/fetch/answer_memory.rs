@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use cerebelum_sandbox::memory_bytes;
+use cerebelum_sandbox::at_most_one_of;
 use cerebelum_store::TenantId;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Queue, Notify, OwnedSemaphorePermit, Semaphore};
@@ -22,8 +22,8 @@ const FREE_ANSWER_BYTES: usize = 16 << 10;
 pub(crate) const OPEN_REQUEST_BYTES: usize = 32 << 10;
 /// The same of all requests of an engine. One tenant may have as many of them as are still free.
 const OPEN_REQUESTS_BYTES_MAX: usize = 256 << 20;
-/// In memory of less than this many times as much, they have one part of that many.
-const OPEN_REQUESTS_PART: u64 = 32;
+/// Where one of this many parts of the memory is less, they have that.
+const OPEN_REQUESTS_PARTS: u64 = 32;
 
 /// An engine's memory for answers.
 #[derive(Debug, Clone)]
@@ -55,8 +55,7 @@ pub(crate) struct TenantMemory {
 impl AnswerMemory {
     /// Memory for requests that are outside.
     pub(crate) fn of_requests() -> Self {
-        let part = usize::try_from(memory_bytes() / OPEN_REQUESTS_PART).unwrap_or(usize::MAX);
-        Self::new(OPEN_REQUESTS_BYTES_MAX.min(part))
+        Self::new(at_most_one_of(OPEN_REQUESTS_PARTS, OPEN_REQUESTS_BYTES_MAX))
     }
 
     /// Creates memory for this many bytes.
